@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Layouts shared with user space: map keys, map values and ring-buffer records.  Each has its Rust twin in
+ * bpf/src/abi.rs; a test compares size and offsets through the native build.  Padding is explicit and zero:
+ * hash keys are compared as bytes.
+ *
+ * Generations.  Everything that a policy or key bundle compiles to lives in one of two halves.  pc_active
+ * holds one u64, generation << 1 | half, read once at the start of a decision; the agent fills the idle half,
+ * then writes that word.  Indices in values (rules, sets, automaton cells) are absolute within their map.
+ */
+#ifndef PC_ABI_H
+#define PC_ABI_H
+
+#include "limits.h"
+#include "port.h"
+#include "reason.h"
+
+/* ---- configuration ------------------------------------------------------------------------------------ */
+
+enum pc_mode { PC_MODE_DISABLED = 0, PC_MODE_MONITOR = 1, PC_MODE_ENFORCE = 2 };
+enum pc_action { PC_ACTION_DENY = 0, PC_ACTION_ALLOW = 1 };
+enum pc_auth { PC_AUTH_NONE = 0, PC_AUTH_OPTIONAL = 1, PC_AUTH_REQUIRED = 2 };
+
+/* Methods that a policy can name; every other upper-case token is PC_M_OTHER, matched by `*` only. */
+enum pc_method {
+	PC_M_OTHER = 0, PC_M_GET, PC_M_POST, PC_M_PUT, PC_M_DELETE, PC_M_PATCH, PC_M_HEAD, PC_M_OPTIONS,
+	PC_METHODS
+};
+
+/* pc_ports: HASH u32 port (host order) -> pc_port.  Present = the port is protected. */
+enum { PC_PORT_ENFORCE = 1 /* some policy or rule of the port enforces, in either half */ };
+struct pc_port {
+	u32 flags;
+	u32 pad;
+	u32 host_row[PC_HALVES];   /* start of the reversed-host automaton, 0 = no policy names a host */
+	u32 policy[PC_HALVES];     /* policy without host_match, index + 1, 0 = none */
+	u32 enforce[PC_HALVES];    /* 1: requests that cannot be read are refused, 0: passed and logged */
+};
+
+/* pc_dfa: ARRAY of cells.  Cell of state s for byte class c stands at index s + c, where s is the row. */
+struct pc_cell {
+	u32 row;      /* row of the next state; row 0 is the dead state (of either half) */
+	u32 accept;   /* what the next state accepts: rule set (paths) or policy index + 1 (hosts); 0 = nothing */
+};
+/* pc_classes: ARRAY [half] -> byte class of each byte. */
+struct pc_classes {
+	u8 c[256];
+};
+/* pc_policies: ARRAY */
+struct pc_policy {
+	u32 id;              /* index into the agent's table of policy ids of this generation */
+	u8 mode;             /* enum pc_mode, never PC_MODE_DISABLED */
+	u8 default_action;   /* enum pc_action */
+	u8 pad[2];
+	u32 path_row;        /* start of the path automaton */
+	u32 root_accept;     /* rule set that the start state itself accepts (the empty path); always 0 today */
+};
+/* pc_sets: ARRAY, index = accept value of a path state.  First matching rule per method: index + 1 into
+ * pc_rules, or 0 when only the default action applies. */
+struct pc_set {
+	u32 rule[PC_METHODS];
+};
+/* Bits of pc_principals words: one bit per distinct (kind, name) that the generation's policies mention. */
+struct pc_bits {
+	u64 w[PC_PRINCIPAL_WORDS];
+};
+enum { PC_RULE_MFA = 1, PC_RULE_ANY_ROLE = 2, PC_RULE_ANY_PERMISSION = 4, PC_RULE_ANY_GROUP = 8,
+       PC_RULE_ALL_OF = 16, PC_RULE_NONE_OF = 32, PC_RULE_ORG = 64, PC_RULE_UPGRADE = 128 };
+/* pc_rules: ARRAY */
+struct pc_rule {
+	u32 id;              /* index into the agent's table of rule ids of this generation */
+	u32 flags;
+	u8 auth;             /* enum pc_auth */
+	u8 mode;             /* effective: the weaker of the policy's and the rule's */
+	u8 pad[2];
+	u32 mfa_max_age_s;   /* 0 = any age */
+	u32 org;             /* bit index of the organisation in pc_bits (kind PC_N_ORG), when PC_RULE_ORG */
+	u32 pad2;
+	struct pc_bits any_roles, any_permissions, any_groups, all_of, none_of;
+};
+
+/* pc_names: HASH pc_name -> u32.  All strings that the kernel must recognise. */
+enum pc_name_kind {
+	PC_N_ROLE = 1,        /* -> bit of pc_bits */
+	PC_N_PERMISSION = 2,  /* -> bit */
+	PC_N_GROUP = 3,       /* -> bit */
+	PC_N_ORG = 4,         /* -> bit */
+	PC_N_ISSUER = 5,      /* -> index into pc_issuers */
+	PC_N_AUDIENCE = 6,    /* scope = issuer index; -> 1 */
+	PC_N_KID = 7          /* scope = issuer index; -> algorithm << 16 | index into the algorithm's key map */
+};
+struct pc_name {
+	u8 half;
+	u8 kind;
+	u16 len;
+	u32 scope;
+	u8 s[PC_NAME_MAX];   /* zero-padded */
+};
+enum pc_alg { PC_ALG_NONE = 0, PC_ALG_RS256_2048 = 1, PC_ALG_RS256_3072 = 2, PC_ALG_RS256_4096 = 3, PC_ALG_ES256 = 4 };
+
+/* pc_issuers: ARRAY */
+struct pc_issuer {
+	u32 id;
+	u32 leeway_s;
+};
+/* pc_rsa2048: ARRAY.  Little-endian 31-bit limbs; see lib/rsa.h for the meaning of c1 and k1. */
+struct pc_rsa2048_key {
+	u32 n[PC_RSA2048_LIMBS + 4];
+	u32 c1[PC_RSA2048_LIMBS + 4];
+	u32 k1[PC_RSA2048_LIMBS + 4];
+	u32 n0;
+	u32 pad;
+};
+/* pc_clock: ARRAY[1].  Unix time in ns = bpf_ktime_get_boot_ns() + offset. */
+struct pc_clock {
+	s64 boot_to_unix_ns;
+};
+
+/* ---- identity ----------------------------------------------------------------------------------------- */
+
+enum { PC_ID_MFA = 1, PC_ID_NBF = 2, PC_ID_IAT = 4, PC_ID_AUTH_TIME = 8 };
+struct pc_text64 {
+	u8 len;              /* full length, capped at 255; the text holds the first 63 bytes at most */
+	u8 s[63];
+};
+/* What a verified token says.  Times are Unix seconds. */
+struct pc_identity {
+	u64 exp, nbf, iat, auth_time;
+	u32 flags;           /* PC_ID_* */
+	u32 issuer;          /* index into pc_issuers */
+	struct pc_bits bits;
+	struct pc_text64 sub, email;
+	u8 kid_len;
+	u8 kid[31];          /* first 31 bytes */
+};
+
+/* ---- records ------------------------------------------------------------------------------------------ */
+
+enum { PC_EV_CACHE_HIT = 1, PC_EV_TOKEN_VERIFIED = 2, PC_EV_WOULD_DENY = 4, PC_EV_IPV6 = 8, PC_EV_CLOSED = 16,
+       PC_EV_TOKEN_SENT = 32, PC_EV_REPLY_KERNEL = 64, PC_EV_REPLY_AGENT = 128, PC_EV_NO_REPLY = 256,
+       PC_EV_MFA = 512 };
+/* pc_events: one per decision. */
+struct pc_event {
+	u64 boot_ns;         /* when the decision was made, CLOCK_BOOTTIME */
+	u64 decision;        /* decision id: random, also in the response body */
+	u64 generation;
+	u64 cookie;          /* socket */
+	u32 kernel_ns;       /* from entry of the verdict program to the decision */
+	u32 verify_ns;       /* of which token verification; 0 when cached or not needed */
+	u32 policy, rule;    /* ids (index + 1) of the agent's tables for this generation; 0 = none */
+	u16 reason;
+	u16 status;          /* HTTP status; 0 = allowed */
+	u16 flags;           /* PC_EV_* */
+	u8 mode;
+	u8 method;
+	u16 dport, sport;    /* host order */
+	u8 saddr[16];        /* IPv4 in the first four bytes unless PC_EV_IPV6 */
+	u16 path_len, host_len;  /* full lengths */
+	struct pc_bits bits;
+	struct pc_text64 sub, email;
+	u8 kid_len;
+	u8 kid[31];
+	u8 method_text[PC_EVENT_METHOD_MAX];
+	u8 host[PC_EVENT_HOST_MAX];
+	u8 path[PC_EVENT_PATH_MAX];   /* canonical when it could be canonicalised */
+};
+/* pc_replies: asks the agent to answer a denied request, or to destroy a connection. */
+enum { PC_REPLY_SEND = 1, PC_REPLY_DESTROY = 2 };
+struct pc_reply {
+	u64 cookie;
+	u64 decision;
+	u64 boot_ns;
+	u16 kind;
+	u16 status;
+	u16 reason;
+	u8 close;            /* 1: `Connection: close` */
+	u8 head_request;     /* 1: HEAD, send no body */
+	u8 saddr[16], daddr[16];
+	u16 sport, dport;    /* peer and local, host order */
+	u8 ipv6;
+	u8 pad[3];
+	u32 mfa_max_age_s;
+	u32 pad2;
+};
+/* pc_target: ARRAY[1], the connection that the agent's next injected datagram goes to. */
+struct pc_target {
+	u64 cookie;          /* 0 = priming of the sink */
+	u32 last;            /* 1: the reply closes the connection */
+	u32 pad;
+};
+/* pc_stats: PERCPU_ARRAY[1]; every way out of the programs is counted. */
+struct pc_stats {
+	u64 conns, conn_refused, verdicts, requests, allowed, denied, would_deny, passed_bytes, dropped_bytes;
+	u64 replies_agent, replies_kernel, no_reply, inject_refused, poisoned, stream_gap, trimmed;
+	u64 guard_dropped, no_slot, no_conn, events_lost, tail_call_failed, cache_hit, cache_miss, verify_ok, verify_bad;
+};
+
+#define PC_LAYOUT_STRUCTS(X) \
+	X(pc_port) X(pc_cell) X(pc_classes) X(pc_policy) X(pc_set) X(pc_bits) X(pc_rule) X(pc_name) X(pc_issuer) \
+	X(pc_rsa2048_key) X(pc_clock) X(pc_text64) X(pc_identity) X(pc_event) X(pc_reply) X(pc_target) X(pc_stats)
+
+_Static_assert(sizeof(struct pc_cell) == 8, "pc_cell");
+_Static_assert(sizeof(struct pc_name) == 248, "pc_name");
+_Static_assert(sizeof(struct pc_identity) % 8 == 0, "pc_identity");
+_Static_assert(sizeof(struct pc_event) % 8 == 0, "pc_event");
+_Static_assert(sizeof(struct pc_reply) % 8 == 0, "pc_reply");
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Every number that bounds the kernel side, once.  `bpf/build.rs` turns each `#define PC_X number` of this
+ * file into a Rust constant, so the agent and the tests cannot drift from the programs.
+ * Sizes that index memory are powers of two: the verifier accepts `i & (CAP - 1)`.
+ */
+#ifndef PC_LIMITS_H
+#define PC_LIMITS_H
+
+/* Request head, request line included (bytes).  Longer heads are answered 431. */
+#define PC_HEAD_MAX 16384
+/* Zero bytes kept behind the head so that word-wide scans need no bound test. */
+#define PC_HEAD_TAIL 128
+/* Header lines of one request. */
+#define PC_HEAD_LINES_MAX 128
+/* Canonical path, query excluded (bytes).  Longer paths are answered 400. */
+#define PC_PATH_MAX 2048
+/* Host without port (bytes); RFC 1035 section 2.3.4 allows 253. */
+#define PC_HOST_MAX 256
+/* Messages decided in one socket buffer; what lies beyond is dropped and the connection closed. */
+#define PC_MSGS_PER_SKB_MAX 16
+
+/* Compact JWS, all three parts and both dots (characters). */
+#define PC_TOKEN_MAX 4096
+/* Decoded JOSE header or claims set (bytes). */
+#define PC_JSON_MAX 4096
+#define PC_JSON_TAIL 64
+/* Nesting of the claims set. */
+#define PC_JSON_DEPTH_MAX 16
+/* Tokens of the claims set (a string, a number, a bracket, a comma ... is one). */
+#define PC_JSON_TOKENS_MAX 1024
+/* Strings that known claims may hold together (roles, permissions, groups, audiences ...). */
+#define PC_CLAIM_VALUES_MAX 128
+
+/* Longest name that a map key holds: role, permission, group, issuer, audience, kid (bytes). */
+#define PC_NAME_MAX 240
+/* Distinct roles, permissions and groups that all policies of one generation name together. */
+#define PC_PRINCIPALS_MAX 512
+#define PC_PRINCIPAL_WORDS 8
+
+/* Configuration is double-buffered: half 0 and half 1, swapped by one 8-byte write. */
+#define PC_HALVES 2
+#define PC_PORTS_MAX 1024
+#define PC_POLICIES_MAX 1024
+#define PC_RULES_MAX 16384
+#define PC_RULE_SETS_MAX 32768
+#define PC_ISSUERS_MAX 64
+#define PC_RSA_KEYS_MAX 128
+#define PC_NAMES_MAX 8192
+/* Cells (state x byte class) of the path and host automata of one half, 8 bytes each. */
+#define PC_DFA_CELLS_MAX 1048576
+
+/* Live connections under control, by default; the agent may raise it at load. */
+#define PC_CONNS_MAX 65536
+/* Connections whose head is split over segments at one time, by default. */
+#define PC_PENDING_HEADS_MAX 512
+/* Verified tokens kept, by default. */
+#define PC_TOKEN_CACHE_MAX 4096
+/* Scratch slots per CPU: a verdict may be interrupted by another one on the same CPU. */
+#define PC_SLOTS_PER_CPU 4
+#define PC_SLOTS_MAX 4096
+
+/* Ring buffers (bytes). */
+#define PC_EVENT_RING_BYTES 8388608
+#define PC_REPLY_RING_BYTES 262144
+
+/* Text that an event carries, truncated (bytes). */
+#define PC_EVENT_PATH_MAX 256
+#define PC_EVENT_HOST_MAX 64
+#define PC_EVENT_SUB_MAX 64
+#define PC_EVENT_EMAIL_MAX 64
+#define PC_EVENT_KID_MAX 32
+#define PC_EVENT_METHOD_MAX 16
+
+/* Overlap of a retransmission that bpf_skb_adjust_room can trim (bytes, 12 bits). */
+#define PC_TRIM_MAX 4095
+
+/* RS256 with a 2048-bit modulus: 31-bit limbs, rows of four (see lib/rsa.h). */
+#define PC_RSA2048_LIMBS 68
+#define PC_RSA2048_COLS 67
+
+#endif

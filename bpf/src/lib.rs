@@ -1,0 +1,1 @@
+//! The kernel programs, their object and layouts

@@ -1,0 +1,1 @@
+//! Policy meaning: model, matching, decision; pure

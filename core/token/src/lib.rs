@@ -1,0 +1,1 @@
+//! Tokens: compact form, JWKS vetting, verification, claims; pure

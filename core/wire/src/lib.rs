@@ -1,0 +1,14 @@
+//! Control-plane JSON as serde types, one resource a module.
+//!
+//! **Invariant:** no I/O, no clock, no decision logic. Both sides of the judge/judged wall use these types.
+//! Unknown fields are refused: a misspelt `requird_roles` must not silently widen a rule.
+
+mod bundle;
+mod jwk;
+mod log;
+mod policy;
+
+pub use bundle::{Bundle, Issuer};
+pub use jwk::{Jwk, JwkSet};
+pub use log::{AccessLog, Verdict};
+pub use policy::{Action, Auth, Mode, Policy, Requirements, Rule};

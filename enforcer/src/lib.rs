@@ -1,0 +1,1 @@
+//! The agent: compiles policies, loads the programs, answers denials, reports decisions
