@@ -2,7 +2,7 @@
 /*
  * The only header that knows whether the code runs in the kernel or natively.
  *
- * lib/*.h is written against this: fixed-width types, PC_FN for functions that the verifier checks once,
+ * The headers in lib/ are written against this: fixed-width types, PC_FN for functions that the verifier checks once,
  * and the maps as named objects.  Natively (PC_HOST) a map is an array or a hash table in ordinary memory,
  * so that the same text is tested and fuzzed without a kernel.
  */
@@ -21,6 +21,7 @@ typedef int8_t s8;
 typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
+#undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #else
 #include <stddef.h>
@@ -82,16 +83,16 @@ void pc_host_register(struct pc_host_map *m);
 #define PC_HOST_MAP(nm, ks, vs, n, hash) \
 	static struct pc_host_map nm = { #nm, ks, vs, n, hash, 0, 0 }; \
 	__attribute__((constructor)) static void nm##_register(void) { pc_host_register(&nm); }
-#define PC_ARRAY(nm, type, n) PC_HOST_MAP(nm, 4, sizeof(type), n, 0)
-#define PC_HASH(nm, ktype, type, n) PC_HOST_MAP(nm, sizeof(ktype), sizeof(type), n, 1)
+#define PC_ARRAY(nm, vtype, n) PC_HOST_MAP(nm, 4, sizeof(vtype), n, 0)
+#define PC_HASH(nm, ktype, vtype, n) PC_HOST_MAP(nm, sizeof(ktype), sizeof(vtype), n, 1)
 #define pc_map_get(m, k) pc_host_lookup(&(m), (k))
 #else
-#define PC_ARRAY(nm, type, n) \
+#define PC_ARRAY(nm, vtype, n) \
 	struct { \
 		__uint(type, BPF_MAP_TYPE_ARRAY); \
 		__uint(max_entries, n); \
 		__type(key, u32); \
-		__type(value, type); \
+		__type(value, vtype); \
 	} nm SEC(".maps");
 #define PC_HASH(nm, ktype, vtype, n) \
 	struct { \

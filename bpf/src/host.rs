@@ -1,0 +1,310 @@
+//! bpf/lib built natively: map contents, the scratch slot, and the entry points, for tests and fuzzing.
+//!
+//! **Invariant:** the native maps are process-wide, so every use goes through [`Host`], of which one exists at a
+//! time.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_int},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::abi::Identity;
+
+/// Exclusive access to the native build; dropping it clears all maps.
+pub struct Host {
+    _guard: MutexGuard<'static, ()>,
+}
+
+/// Why a native map refused an update.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostMapError {
+    /// No map has this name.
+    UnknownMap,
+    /// Key or value have another size.
+    WrongSize,
+    /// The map is full or the index is out of range.
+    Full,
+}
+
+/// One row of the layout that C sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LayoutRow {
+    /// C structure.
+    pub structure: String,
+    /// Field; empty: the structure itself.
+    pub field: String,
+    /// Offset, bytes.
+    pub offset: usize,
+    /// Size, bytes.
+    pub size: usize,
+}
+
+// === impl Host ===
+
+impl Host {
+    /// Waits for exclusive access; all maps are empty.
+    pub fn new() -> Self {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the guard makes this the only user of the native maps.
+        unsafe { pc_host_reset() };
+        Self { _guard: guard }
+    }
+
+    /// Sets one map entry.
+    pub fn update(&mut self, map: &str, key: &[u8], value: &[u8]) -> Result<(), HostMapError> {
+        let name = CString::new(map).map_err(|_| HostMapError::UnknownMap)?;
+        // SAFETY: pointers and lengths describe live slices; C copies and checks the sizes.
+        host_result(unsafe {
+            pc_host_update(name.as_ptr(), key.as_ptr(), key.len(), value.as_ptr(), value.len())
+        })
+    }
+
+    /// Deletes one entry of a hash map; an absent key is no error.
+    pub fn delete(&mut self, map: &str, key: &[u8]) -> Result<(), HostMapError> {
+        let name = CString::new(map).map_err(|_| HostMapError::UnknownMap)?;
+        // SAFETY: as in `update`.
+        match unsafe { pc_host_delete(name.as_ptr(), key.as_ptr(), key.len()) } {
+            -3 => Ok(()),
+            code => host_result(code),
+        }
+    }
+
+    /// The bytes of the scratch slot, `struct pc_slot`.
+    pub fn slot(&mut self) -> &mut [u8] {
+        // SAFETY: the slot lives as long as the map, which only `new` resets; `&mut self` makes the view unique.
+        unsafe { std::slice::from_raw_parts_mut(pc_host_slot(), pc_host_slot_size()) }
+    }
+
+    /// Copies bytes to `slot.head`, with the zero tail.
+    pub fn load_head(&mut self, bytes: &[u8]) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // SAFETY: the slice is live; C copies at most PC_HEAD_MAX bytes of it.
+        unsafe { pc_host_load_head(bytes.as_ptr(), len) };
+    }
+
+    /// Calls one of the slot functions.
+    pub fn call(&mut self, function: HostFn) -> i32 {
+        // SAFETY: every function takes the slot pointer and touches only the slot and the native maps.
+        unsafe { (function.0)(pc_host_slot()) }
+    }
+
+    /// Writes the identity into the slot at the offset that C uses.
+    pub fn set_identity(&mut self, identity: &Identity) {
+        let offset = SlotField::ID.offset();
+        let bytes = zerocopy::IntoBytes::as_bytes(identity);
+        self.slot()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Sets a `u32` field of the slot.
+    pub fn set_u32(&mut self, field: SlotField, value: u32) {
+        let offset = field.offset();
+        self.slot()[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Sets a `u64` field of the slot.
+    pub fn set_u64(&mut self, field: SlotField, value: u64) {
+        let offset = field.offset();
+        self.slot()[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Reads a `u32` field of the slot.
+    pub fn get_u32(&mut self, field: SlotField) -> u32 {
+        let offset = field.offset();
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.slot()[offset..offset + 4]);
+        u32::from_ne_bytes(bytes)
+    }
+
+    /// Copies bytes into the slot from a field's start.
+    pub fn set_bytes(&mut self, field: SlotField, bytes: &[u8]) {
+        let offset = field.offset();
+        self.slot()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// `len` bytes of the slot from a field's start.
+    pub fn get_bytes(&mut self, field: SlotField, len: usize) -> Vec<u8> {
+        let offset = field.offset();
+        self.slot()[offset..offset + len].to_vec()
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A C function `int f(struct pc_slot *)`.
+#[derive(Clone, Copy)]
+pub struct HostFn(unsafe extern "C" fn(*mut u8) -> c_int);
+
+// === impl HostFn ===
+
+impl HostFn {
+    /// `pc_http_head`.
+    pub const HEAD: Self = Self(pc_http_head);
+    /// `pc_path`.
+    pub const PATH: Self = Self(pc_path);
+    /// `pc_host`.
+    pub const HOST: Self = Self(pc_host);
+    /// `pc_policy_match`.
+    pub const POLICY_MATCH: Self = Self(pc_policy_match);
+    /// `pc_policy_decide`.
+    pub const POLICY_DECIDE: Self = Self(pc_policy_decide);
+}
+
+macro_rules! slot_fields {
+    ($($(#[$meta:meta])* $name:ident = $c:literal),* $(,)?) => {
+        /// Fields of `struct pc_slot` that tests set or read; offsets come from C.
+        #[derive(Clone, Copy, Debug)]
+        pub struct SlotField(&'static CStr);
+
+        impl SlotField {
+            $($(#[$meta])* pub const $name: Self = Self($c);)*
+
+            /// Every field.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+slot_fields! {
+    /// `n`.
+    N = c"n",
+    /// `h.method`.
+    METHOD = c"h.method",
+    /// `h.tgt`.
+    TARGET = c"h.tgt",
+    /// `h.tlen`.
+    TARGET_LEN = c"h.tlen",
+    /// `h.seen`.
+    SEEN = c"h.seen",
+    /// `h.minor`.
+    MINOR = c"h.minor",
+    /// `h.tok`.
+    TOKEN = c"h.tok",
+    /// `h.tok_len`.
+    TOKEN_LEN = c"h.tok_len",
+    /// `h.content_length`.
+    CONTENT_LENGTH = c"h.content_length",
+    /// `d.half`.
+    HALF = c"d.half",
+    /// `d.port`.
+    PORT = c"d.port",
+    /// `d.policy`.
+    POLICY = c"d.policy",
+    /// `d.rule`.
+    RULE = c"d.rule",
+    /// `d.need`.
+    NEED = c"d.need",
+    /// `d.reason`.
+    REASON = c"d.reason",
+    /// `d.mode`.
+    MODE = c"d.mode",
+    /// `token_state`.
+    TOKEN_STATE = c"token_state",
+    /// `token_reason`.
+    TOKEN_REASON = c"token_reason",
+    /// `id`.
+    ID = c"id",
+    /// `path_len`.
+    PATH_LEN = c"path_len",
+    /// `host_len`.
+    HOST_LEN = c"host_len",
+    /// `path`.
+    PATH = c"path",
+    /// `host`.
+    HOST = c"host",
+    /// `head`.
+    HEAD = c"head",
+    /// `jwt`.
+    JWT = c"jwt",
+    /// `jwt.tok`.
+    JWT_TOKEN = c"jwt.tok",
+    /// `jwt.tok_len`.
+    JWT_TOKEN_LEN = c"jwt.tok_len",
+    /// `jwt.half`.
+    JWT_HALF = c"jwt.half",
+    /// `jwt.now_s`.
+    JWT_NOW = c"jwt.now_s",
+    /// `jwt.reason`.
+    JWT_REASON = c"jwt.reason",
+    /// `rsa`.
+    RSA = c"rsa",
+}
+
+// === impl SlotField ===
+
+impl SlotField {
+    /// Offset in `struct pc_slot`, bytes.
+    ///
+    /// # Panics
+    /// When C does not know the field: the two lists differ, which `tests/layout.rs` catches.
+    pub fn offset(self) -> usize {
+        // SAFETY: the name is a C string; C compares it with its own table.
+        let offset = unsafe { pc_host_slot_offset(self.0.as_ptr()) };
+        assert!(offset != usize::MAX, "bpf/host/layout.h lacks slot field {:?}", self.0);
+        offset
+    }
+}
+
+/// Size of `struct pc_slot`, bytes.
+pub fn slot_size() -> usize {
+    // SAFETY: a pure function.
+    unsafe { pc_host_slot_size() }
+}
+
+/// Sizes and offsets as C sees them.
+pub fn layout() -> Vec<LayoutRow> {
+    let mut rows = std::ptr::null();
+    // SAFETY: C stores a pointer to a static table and returns its length.
+    let rows = unsafe {
+        let count = pc_host_layout(&raw mut rows);
+        std::slice::from_raw_parts(rows, count)
+    };
+    let text = |p: *const c_char| {
+        // SAFETY: the table holds C string literals.
+        unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
+    };
+    rows.iter()
+        .map(|row| LayoutRow {
+            structure: text(row.structure),
+            field: text(row.field),
+            offset: row.offset,
+            size: row.size,
+        })
+        .collect()
+}
+
+fn host_result(code: c_int) -> Result<(), HostMapError> {
+    match code {
+        0 => Ok(()),
+        -1 => Err(HostMapError::UnknownMap),
+        -2 => Err(HostMapError::WrongSize),
+        _ => Err(HostMapError::Full),
+    }
+}
+
+#[repr(C)]
+struct CLayoutRow {
+    structure: *const c_char,
+    field: *const c_char,
+    offset: usize,
+    size: usize,
+}
+
+unsafe extern "C" {
+    fn pc_host_reset();
+    fn pc_host_update(name: *const c_char, key: *const u8, key_size: usize, value: *const u8, value_size: usize) -> c_int;
+    fn pc_host_delete(name: *const c_char, key: *const u8, key_size: usize) -> c_int;
+    fn pc_host_slot() -> *mut u8;
+    fn pc_host_slot_size() -> usize;
+    fn pc_host_slot_offset(name: *const c_char) -> usize;
+    fn pc_host_load_head(bytes: *const u8, len: u32) -> u32;
+    fn pc_host_layout(rows: *mut *const CLayoutRow) -> usize;
+    fn pc_http_head(slot: *mut u8) -> c_int;
+    fn pc_path(slot: *mut u8) -> c_int;
+    fn pc_host(slot: *mut u8) -> c_int;
+    fn pc_policy_match(slot: *mut u8) -> c_int;
+    fn pc_policy_decide(slot: *mut u8) -> c_int;
+}
