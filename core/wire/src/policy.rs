@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One policy: what it covers, and the rules for what it covers.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -26,6 +27,7 @@ pub struct Policy {
 }
 
 /// One rule. The first rule (by priority) whose method and path match decides.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -72,6 +74,7 @@ pub struct Rule {
 }
 
 /// Names that `all_of` and `none_of` list.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirements {
@@ -87,6 +90,7 @@ pub struct Requirements {
 }
 
 /// What is done with a denial.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -99,6 +103,7 @@ pub enum Mode {
 }
 
 /// What happens when no rule matches.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -109,6 +114,7 @@ pub enum Action {
 }
 
 /// Whether a rule needs a token.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {

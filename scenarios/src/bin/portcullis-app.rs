@@ -1,0 +1,2 @@
+//! The test application as a process of its own.
+fn main() {}
