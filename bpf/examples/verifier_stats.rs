@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     });
     let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
     if let Err(error) = loaded {
-        eprint!("{}", last_lines(&log, 40));
+        let from = log.find("BPF program load failed").unwrap_or(0);
+        eprint!("{}", last_lines(&log[from..], 40));
         eprintln!("loading the programs: {error}");
         let refused = error.kind() == libbpf_rs::ErrorKind::PermissionDenied;
         // A failed verification is reported as EACCES, after a log; a refusal comes without one.

@@ -64,7 +64,8 @@ type Costs = BTreeMap<String, Cost>;
 
 /// `None` when the kernel does not let this user load programs, which is said and, if required, an error.
 fn measure() -> Result<Option<Costs>> {
-    let args = ["run", "--quiet", "--package", "portcullis-bpf", "--example", "verifier_stats"];
+    let args =
+        ["run", "--quiet", "--package", "portcullis-bpf", "--all-features", "--example", "verifier_stats"];
     let out = sh::cargo(args).output().context("starting cargo")?;
     let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     match out.status.code() {
