@@ -16,6 +16,9 @@ pub struct Bundle {
     /// Policies.
     #[serde(default)]
     pub policies: Vec<Policy>,
+    /// Tokens that are refused although they would verify.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Revocation>,
 }
 
 /// A trusted issuer: tokens of this `iss` are verified with these keys only.
@@ -31,4 +34,36 @@ pub struct Issuer {
     pub leeway_s: u32,
     /// Public keys.
     pub jwks: JwkSet,
+}
+
+/// Tokens that are refused although they would verify: those of one issuer whose `claim` is `value`.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// Exact value of `iss`.
+    pub issuer: String,
+    /// The claim that is compared.
+    pub claim: RevokedClaim,
+    /// Its exact value.
+    pub value: String,
+    /// Refused are tokens with an `iat` earlier than this, seconds since the epoch, and tokens without one. Absent:
+    /// refused is every token with that claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<u64>,
+    /// From this second on (since the epoch) such a token has expired by itself: the entry can be forgotten.
+    pub expires_at: u64,
+}
+
+/// A claim by which tokens are revoked.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokedClaim {
+    /// `sub`: everything of one user.
+    Sub,
+    /// `sid`: one session.
+    Sid,
+    /// `jti`: one token.
+    Jti,
+    /// `org_id`: everything of one organisation.
+    OrgId,
 }

@@ -6,9 +6,13 @@
 mod bundle;
 mod jwk;
 mod log;
+mod method;
 mod policy;
+mod reason;
 
-pub use bundle::{Bundle, Issuer};
+pub use bundle::{Bundle, Issuer, Revocation, RevokedClaim};
 pub use jwk::{Jwk, JwkSet};
 pub use log::{AccessLog, Verdict};
+pub use method::Method;
 pub use policy::{Action, Auth, Mode, Policy, Requirements, Rule};
+pub use reason::Reason;

@@ -1,0 +1,398 @@
+use portcullis_wire::{Mode, Verdict};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{NOW_S, PORT, Tokens, policies, request};
+
+/// A connection, and both of its ends.
+struct Wire {
+    connection: Connection,
+    policies: PolicySet,
+    keys: KeyStore,
+    /// What the application was given.
+    passed: Vec<u8>,
+    /// Reasons in the order of decision.
+    reasons: Vec<Reason>,
+}
+
+impl Wire {
+    fn new(mode: Mode) -> Wire {
+        let (keys, _) = KeyStore::new(&[]);
+        let connection = Connection::new(PORT, 7);
+        Wire { connection, policies: policies(mode), keys, passed: Vec::new(), reasons: Vec::new() }
+    }
+
+    /// Sends a segment and tells what became of it: `pass`, `drop`, `destroy`, or the status of the answer, with
+    /// `c` when it is the last one.
+    fn send(&mut self, bytes: impl AsRef<[u8]>) -> String {
+        let bytes = bytes.as_ref();
+        let Handled { fate, records } = self.connection.segment(bytes, &self.policies, &self.keys, NOW_S);
+        self.reasons.extend(records.iter().map(|record| record.decision.reason()));
+        match fate {
+            Fate::Pass => {
+                self.passed.extend_from_slice(bytes);
+                "pass".to_owned()
+            }
+            Fate::Drop => "drop".to_owned(),
+            Fate::Destroy => "destroy".to_owned(),
+            Fate::Answer { text, close } => {
+                let text = String::from_utf8(text).unwrap();
+                assert_eq!(text.contains("Connection: close"), close, "{text}");
+                format!("{}{}", &text["HTTP/1.1 ".len()..][..3], if close { "c" } else { "" })
+            }
+        }
+    }
+
+    /// Sends a segment and has the application write what it owes.
+    fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> String {
+        let fate = self.send(bytes);
+        self.connection.application_wrote();
+        fate
+    }
+}
+
+/// What becomes of segments that are each sent after what the one before led to.
+fn fates(mode: Mode, segments: &[&str]) -> Vec<String> {
+    let mut wire = Wire::new(mode);
+    segments.iter().map(|segment| wire.exchange(segment)).collect()
+}
+
+fn good() -> String {
+    request("GET /open/a", &[])
+}
+
+fn bad() -> String {
+    request("GET /closed/a", &[])
+}
+
+fn post(path: &str, body: &str) -> String {
+    request(&format!("POST {path}"), &[&format!("Content-Length: {}", body.len())]) + body
+}
+
+#[test]
+fn a_denied_request_alone_is_answered_and_the_connection_goes_on() {
+    assert_eq!(fates(Mode::Enforce, &[&bad(), &good(), &bad(), &good()]), ["401", "pass", "401", "pass"]);
+}
+
+#[test]
+fn a_denied_request_with_its_whole_body_is_answered_and_the_connection_goes_on() {
+    assert_eq!(fates(Mode::Enforce, &[&post("/closed/a", "hello"), &good()]), ["401", "pass"]);
+    let chunked = request("POST /closed/a", &["Transfer-Encoding: chunked"]) + "5\r\nhello\r\n0\r\n\r\n";
+    assert_eq!(fates(Mode::Enforce, &[&chunked, &good()]), ["401", "pass"]);
+}
+
+#[test]
+fn a_denied_request_whose_body_is_to_come_ends_the_connection() {
+    let whole = post("/closed/a", "hello");
+    let (first, rest) = whole.split_at(whole.len() - 1);
+    assert_eq!(fates(Mode::Enforce, &[first, rest, &good()]), ["401c", "drop", "drop"]);
+}
+
+#[test]
+fn a_denied_request_in_two_segments_ends_the_connection() {
+    let whole = bad();
+    for cut in 1..whole.len() {
+        let (first, rest) = whole.split_at(cut);
+        let mut wire = Wire::new(Mode::Enforce);
+        assert_eq!([wire.send(first), wire.send(rest), wire.send(good())], ["pass", "401c", "drop"], "{cut}");
+        assert_eq!(wire.passed, first.as_bytes());
+    }
+}
+
+#[test]
+fn an_allowed_request_in_many_segments_passes() {
+    let mut wire = Wire::new(Mode::Enforce);
+    let whole = post("/open/a", "hello") + &good();
+    for byte in whole.as_bytes() {
+        assert_eq!(wire.send([*byte]), "pass");
+    }
+    assert_eq!((wire.passed, wire.reasons), (whole.into_bytes(), vec![Reason::Public; 2]));
+}
+
+#[test]
+fn a_request_behind_a_denied_one_in_its_segment_is_not_looked_at() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(wire.exchange(bad() + &good()), "401c");
+    assert_eq!(wire.reasons, [Reason::TokenMissing]);
+    assert_eq!(wire.send(good()), "drop");
+    assert!(wire.connection.is_closed());
+}
+
+#[test]
+fn a_denied_request_behind_an_allowed_one_in_its_segment_destroys_the_connection() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(wire.exchange(good() + &bad() + &good()), "destroy");
+    assert_eq!(wire.reasons, [Reason::Public, Reason::TokenMissing]);
+    assert_eq!(wire.passed, b"");
+    assert_eq!(wire.send(good()), "drop");
+}
+
+#[test]
+fn a_denied_request_behind_the_end_of_a_body_destroys_the_connection() {
+    let whole = post("/open/a", "hello");
+    let (first, rest) = whole.split_at(whole.len() - 1);
+    let behind = rest.to_owned() + &bad();
+    assert_eq!(fates(Mode::Enforce, &[first, &behind]), ["pass", "destroy"]);
+}
+
+#[test]
+fn an_answer_never_overtakes_a_response() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!([wire.send(good()), wire.send(bad())], ["pass", "destroy"]);
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!([wire.exchange(good()), wire.send(bad())], ["pass", "401"]);
+}
+
+#[test]
+fn requests_that_are_allowed_may_share_a_segment() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(wire.send(good() + &post("/open/b", "body") + &good()), "pass");
+    assert_eq!(wire.reasons, [Reason::Public; 3]);
+}
+
+#[test]
+fn a_segment_holds_only_so_many_requests() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(wire.send(good().repeat(REQUESTS_PER_SEGMENT_MAX)), "pass");
+    assert_eq!(wire.send(good().repeat(REQUESTS_PER_SEGMENT_MAX + 1)), "destroy");
+    assert_eq!(wire.reasons.last(), Some(&Reason::PipelineRefused));
+    let mut wire = Wire::new(Mode::Monitor);
+    assert_eq!(wire.send(good().repeat(REQUESTS_PER_SEGMENT_MAX + 1)), "pass");
+}
+
+#[test]
+fn the_bound_is_that_of_the_kernel_side() {
+    let limits = include_str!("../../../../bpf/include/limits.h");
+    assert!(limits.contains(&format!("\n#define PC_MSGS_PER_SKB_MAX {REQUESTS_PER_SEGMENT_MAX}\n")));
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_once() {
+    for (bytes, status) in [
+        ("get /open/a HTTP/1.1\r\nHost: h\r\n\r\n", "400c"),
+        ("\x16\x03\x01\x02\x00", "400c"),
+        ("GET /open/a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", "400c"),
+        ("GET /open/../closed HTTP/1.1\r\nHost: h\r\n\r\n", "400c"),
+    ] {
+        assert_eq!(fates(Mode::Enforce, &[bytes, &good()]), [status, "drop"], "{bytes:?}");
+        assert_eq!(fates(Mode::Enforce, &[&(good() + bytes), &good()]), ["destroy", "drop"], "{bytes:?}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nX: {}", "v".repeat(20_000));
+    assert_eq!(fates(Mode::Enforce, &[&long]), ["431c"]);
+}
+
+#[test]
+fn a_malformed_body_destroys_the_connection() {
+    let head = |path: &str| request(&format!("POST {path}"), &["Transfer-Encoding: chunked"]);
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(
+        [wire.send(head("/open/a")), wire.send("5\r\nhello"), wire.send("0\r\n\r\n")],
+        ["pass", "pass", "destroy"]
+    );
+    assert_eq!(wire.reasons, [Reason::Public, Reason::BadChunk]);
+    assert_eq!(fates(Mode::Enforce, &[&(head("/closed/a") + "x")]), ["destroy"]);
+}
+
+#[test]
+fn monitor_mode_changes_nothing() {
+    let broken = "get / HTTP/1.1\r\n\r\n".to_owned();
+    let mut wire = Wire::new(Mode::Monitor);
+    let segments = [bad(), good() + &bad(), request("GET /a//b", &[]) + &bad(), broken, bad()];
+    for segment in &segments {
+        assert_eq!(wire.send(segment), "pass");
+    }
+    assert_eq!(wire.passed, segments.concat().as_bytes());
+    let expected = [
+        Reason::TokenMissing,
+        Reason::Public,
+        Reason::TokenMissing,
+        // Its framing is known, so what follows is still read ...
+        Reason::PathAmbiguous,
+        Reason::TokenMissing,
+        // ... and behind this nothing is.
+        Reason::MethodRefused,
+    ];
+    assert_eq!(wire.reasons, expected);
+}
+
+#[test]
+fn a_head_request_is_answered_without_a_body() {
+    let mut connection = Connection::new(PORT, 1);
+    let (keys, _) = KeyStore::new(&[]);
+    let bytes = request("HEAD /closed/a", &[]);
+    let Handled { fate, records } =
+        connection.segment(bytes.as_bytes(), &policies(Mode::Enforce), &keys, NOW_S);
+    let Fate::Answer { text, .. } = fate else { panic!("{fate:?}") };
+    assert!(text.ends_with(b"\r\n\r\n"));
+    assert_eq!(records[0].decision_id, 1);
+    assert_eq!(records[0].decision.verdict(), Verdict::Deny);
+    assert_eq!(records[0].head.as_ref().unwrap().method(), Method::Head);
+}
+
+#[test]
+fn decisions_are_numbered_as_they_are_answered() {
+    let mut wire = Wire::new(Mode::Enforce);
+    wire.exchange(good());
+    let Handled { fate, records } =
+        wire.connection.segment(bad().as_bytes(), &wire.policies, &wire.keys, NOW_S);
+    let Fate::Answer { text, .. } = fate else { panic!("{fate:?}") };
+    assert_eq!(records[0].decision_id, 8);
+    assert!(String::from_utf8(text).unwrap().contains("\"decision_id\":\"0000000000000008\""));
+}
+
+#[test]
+fn another_token_on_the_same_connection_is_judged_anew() {
+    let tokens = Tokens::new();
+    let mut wire = Wire::new(Mode::Enforce);
+    wire.keys = tokens.keys.clone();
+    let with = |token: &str| request("GET /closed/a", &[&format!("Authorization: Bearer {token}")]);
+    let (first, second) = (with(&tokens.token("")), with("x.y.z"));
+    assert_eq!(
+        [wire.exchange(&first), wire.exchange(&second), wire.exchange(&first)],
+        ["pass", "401", "pass"]
+    );
+}
+
+#[test]
+fn a_port_that_is_protected_no_more_is_left_alone() {
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(wire.exchange(bad()), "401");
+    wire.policies = PolicySet::default();
+    assert_eq!([wire.send(bad()), wire.send("anything")], ["pass", "pass"]);
+}
+
+/// A message, and whether the application may see it.
+#[derive(Clone, Debug)]
+enum Message {
+    Allowed(String),
+    Denied(String),
+    Unreadable(String),
+}
+
+impl Message {
+    fn text(&self) -> &str {
+        match self {
+            Message::Allowed(text) | Message::Denied(text) | Message::Unreadable(text) => text,
+        }
+    }
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    // Bodies that look like requests, whole ones and parts.
+    let body = prop_oneof![
+        Just(String::new()),
+        "[a-z\r\n]{1,20}",
+        (0usize..60).prop_map(|length| bad().repeat(2)[..length].to_owned()),
+    ];
+    let framed = |path: &'static str| {
+        (body.clone(), any::<bool>()).prop_map(move |(body, chunked)| match (chunked, body.as_str()) {
+            (false, "") => request(&format!("GET {path}"), &[]),
+            (false, body) => post(path, body),
+            (true, "") => request(&format!("POST {path}"), &["Transfer-Encoding: chunked"]) + "0\r\n\r\n",
+            (true, body) => {
+                let head = request(&format!("POST {path}"), &["Transfer-Encoding: chunked"]);
+                format!("{head}{:x};x\r\n{body}\r\n0\r\nT: y\r\n\r\n", body.len())
+            }
+        })
+    };
+    let unreadable = prop::sample::select(vec![
+        "get / HTTP/1.1\r\n\r\n",
+        "GET /open/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        "GET /open//a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "\0",
+    ]);
+    prop_oneof![
+        4 => framed("/open/a").prop_map(Message::Allowed),
+        2 => framed("/closed/a").prop_map(Message::Denied),
+        1 => unreadable.prop_map(|text| Message::Unreadable(text.to_owned())),
+    ]
+}
+
+/// Segments of a stream, cut anywhere.
+fn segments<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> =
+        cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect()
+}
+
+proptest! {
+    /// However the stream is cut and whenever the application answers: it sees a beginning of what was sent, and
+    /// no whole head that is to be denied.
+    #[test]
+    fn no_cut_lets_a_denied_request_through(
+        messages in prop::collection::vec(message(), 1..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        writes in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        let bytes = messages.iter().map(Message::text).collect::<String>().into_bytes();
+        let mut wire = Wire::new(Mode::Enforce);
+        let mut held_back = false;
+        for (number, segment) in segments(&bytes, &cuts).into_iter().enumerate() {
+            let passed = wire.send(segment) == "pass";
+            held_back |= !passed;
+            if writes[number % writes.len()] {
+                wire.connection.application_wrote();
+            }
+        }
+        if !held_back {
+            prop_assert_eq!(&wire.passed, &bytes);
+        }
+        for event in Stream::new().feed(&wire.passed) {
+            match event {
+                Event::Head(head) => prop_assert!(head.target().starts_with(b"/open/a"), "{:?}", head),
+                Event::Body { .. } => {}
+                Event::Refused(reason) => prop_assert!(false, "the application was given {}", reason),
+            }
+        }
+    }
+
+    /// Requests sent one by one, each after the answer to the one before: all are decided as they deserve.
+    #[test]
+    fn serial_requests_each_get_their_own(messages in prop::collection::vec(message(), 1..6)) {
+        let mut wire = Wire::new(Mode::Enforce);
+        let mut closed = false;
+        for message in &messages {
+            let expected = match (closed, message) {
+                (true, _) => "drop",
+                (false, Message::Allowed(_)) => "pass",
+                (false, Message::Denied(_)) => "401",
+                (false, Message::Unreadable(_)) => "400c",
+            };
+            prop_assert_eq!(wire.exchange(message.text()), expected);
+            closed |= matches!(message, Message::Unreadable(_));
+        }
+    }
+
+    #[test]
+    fn monitor_mode_passes_every_byte(
+        messages in prop::collection::vec(message(), 1..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let bytes = messages.iter().map(Message::text).collect::<String>().into_bytes();
+        let mut wire = Wire::new(Mode::Monitor);
+        for segment in segments(&bytes, &cuts) {
+            prop_assert_eq!(wire.send(segment), "pass");
+        }
+        prop_assert_eq!(wire.passed, bytes);
+    }
+
+    /// The decisions are the first ones of those that one request a segment gets.
+    #[test]
+    fn cuts_change_no_decision(
+        messages in prop::collection::vec(message(), 1..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let mut serial = Wire::new(Mode::Enforce);
+        for message in &messages {
+            serial.exchange(message.text());
+        }
+        let bytes = messages.iter().map(Message::text).collect::<String>().into_bytes();
+        let mut cut = Wire::new(Mode::Enforce);
+        for segment in segments(&bytes, &cuts) {
+            cut.exchange(segment);
+        }
+        prop_assert!(serial.reasons.starts_with(&cut.reasons), "{:?} {:?}", serial.reasons, cut.reasons);
+    }
+}
