@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-const REMEDY: &str = "`cargo xtask run` and `cargo xtask test` install it, or: apt-get install clang-19 llvm-19 libbpf-dev";
+const REMEDY: &str =
+    "`cargo xtask run` and `cargo xtask test` install it, or: apt-get install clang-19 llvm-19 libbpf-dev";
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -102,5 +103,8 @@ fn reasons(header: &str) -> Result<String> {
         ));
     }
     ensure!(rows.len() > 20, "reason.h: no rows found");
-    Ok(format!("/// Every row of reason.h, in order.\npub const REASONS: &[ReasonRow] = &[\n{}];\n", rows.concat()))
+    Ok(format!(
+        "/// Every row of reason.h, in order.\npub const REASONS: &[ReasonRow] = &[\n{}];\n",
+        rows.concat()
+    ))
 }

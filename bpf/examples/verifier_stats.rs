@@ -1,6 +1,8 @@
 //! Loads every program of the datapath object and prints `name instructions stack`, as the verifier counted.
 //!
-//! Stack is the largest frame of the program's functions, in bytes. `cargo xtask budget` compares the lines with bpf/budget.toml. Exit status 3: this user may not load programs.
+//! Stack is the largest frame of the program's functions, in bytes. `cargo xtask budget` compares the lines with
+//! bpf/budget.toml. With the argument `test` it loads the test programs instead. Exit status 3: this user may not load
+//! programs.
 //!
 //! **Invariant:** nothing is attached or pinned; the programs are gone when the process ends.
 
@@ -11,7 +13,9 @@ use libbpf_rs::{ObjectBuilder, PrintLevel, set_print};
 
 fn main() -> ExitCode {
     set_print(Some((PrintLevel::Debug, keep)));
-    let loaded = ObjectBuilder::default().open_memory(portcullis_bpf::OBJECT).and_then(|mut object| {
+    let test = std::env::args().nth(1).is_some_and(|arg| arg == "test");
+    let object = if test { portcullis_bpf::TEST_OBJECT } else { portcullis_bpf::OBJECT };
+    let loaded = ObjectBuilder::default().open_memory(object).and_then(|mut object| {
         for mut program in object.progs_mut() {
             program.set_log_level(LOG_STATS);
         }

@@ -6,9 +6,7 @@
 #include "../lib/http1.h"
 #include "../lib/path.h"
 #include "../lib/policy.h"
-#if __has_include("../lib/jwt.h")
-#include "../lib/jwt.h"
-#endif
+#include "../tests/token_steps.h"
 
 static struct pc_host_map *pc_host_maps;
 
@@ -71,6 +69,28 @@ void *pc_host_lookup(struct pc_host_map *m, const void *key)
 	return c ? c + 8 + ((m->key_size + 7) & ~7u) : NULL;
 }
 
+int pc_host_put(struct pc_host_map *m, const void *key, const void *value)
+{
+	if (!pc_host_ready(m))
+		return -1;
+	if (!m->is_hash) {
+		void *v = pc_host_lookup(m, key);
+
+		if (!v)
+			return -1;
+		memcpy(v, value, m->value_size);
+		return 0;
+	}
+	u8 *c = pc_host_find(m, key, 1);
+
+	if (!c)
+		return -1;
+	c[0] = 1;
+	memcpy(c + 8, key, m->key_size);
+	memcpy(c + 8 + ((m->key_size + 7) & ~7u), value, m->value_size);
+	return 0;
+}
+
 static struct pc_host_map *pc_host_by_name(const char *name)
 {
 	for (struct pc_host_map *m = pc_host_maps; m; m = m->next)
@@ -88,22 +108,7 @@ int pc_host_update(const char *name, const void *key, size_t key_size, const voi
 		return -1;
 	if (key_size != m->key_size || value_size != m->value_size)
 		return -2;
-	if (m->is_hash) {
-		u8 *c = pc_host_find(m, key, 1);
-
-		if (!c)
-			return -3;
-		c[0] = 1;
-		memcpy(c + 8, key, key_size);
-		memcpy(c + 8 + ((m->key_size + 7) & ~7u), value, value_size);
-		return 0;
-	}
-	void *v = pc_host_lookup(m, key);
-
-	if (!v)
-		return -3;
-	memcpy(v, value, value_size);
-	return 0;
+	return pc_host_put(m, key, value) ? -3 : 0;
 }
 
 int pc_host_delete(const char *name, const void *key, size_t key_size)
@@ -149,5 +154,12 @@ u32 pc_host_load_head(const u8 *bytes, u32 len)
 	s->n = len;
 	return len;
 }
+
+#define PC_STEP_NATIVE(name) \
+	int pc_host_step_##name(struct pc_slot *s) \
+	{ \
+		return pc_step_##name(s); \
+	}
+PC_TOKEN_STEPS(PC_STEP_NATIVE)
 
 #include "layout.h"

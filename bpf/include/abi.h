@@ -23,7 +23,14 @@ enum pc_auth { PC_AUTH_NONE = 0, PC_AUTH_OPTIONAL = 1, PC_AUTH_REQUIRED = 2 };
 
 /* Methods that a policy can name; every other upper-case token is PC_M_OTHER, matched by `*` only. */
 enum pc_method {
-	PC_M_OTHER = 0, PC_M_GET, PC_M_POST, PC_M_PUT, PC_M_DELETE, PC_M_PATCH, PC_M_HEAD, PC_M_OPTIONS,
+	PC_M_OTHER = 0,
+	PC_M_GET,
+	PC_M_POST,
+	PC_M_PUT,
+	PC_M_DELETE,
+	PC_M_PATCH,
+	PC_M_HEAD,
+	PC_M_OPTIONS,
 	PC_METHODS
 };
 
@@ -32,15 +39,20 @@ enum { PC_PORT_ENFORCE = 1 /* some policy or rule of the port enforces, in eithe
 struct pc_port {
 	u32 flags;
 	u32 pad;
-	u32 host_row[PC_HALVES];   /* start of the reversed-host automaton, 0 = no policy names a host */
-	u32 policy[PC_HALVES];     /* policy without host_match, index + 1, 0 = none */
-	u32 enforce[PC_HALVES];    /* 1: requests that cannot be read are refused, 0: passed and logged */
+	u32 host_row[PC_HALVES]; /* start of the reversed-host automaton, 0 = no policy names a host */
+	u32 policy[PC_HALVES];   /* policy without host_match, index + 1, 0 = none */
+	u32 enforce[PC_HALVES];  /* 1: requests that cannot be read are refused, 0: passed and logged */
 };
 
-/* pc_dfa: ARRAY of cells.  Cell of state s for byte class c stands at index s + c, where s is the row. */
+/*
+ * pc_dfa: ARRAY of cells.  A state stands at its row.  For a byte of class c it leads where the cell at row + 1 + c says,
+ * if that cell is the state's own (tag is PC_CELL_OF | row), else to its default.  Row 0 is the dead state of either half.
+ */
+#define PC_CELL_OF 0x80000000u
 struct pc_cell {
-	u32 row;      /* row of the next state; row 0 is the dead state (of either half) */
-	u32 accept;   /* what the next state accepts: rule set (paths) or policy index + 1 (hosts); 0 = nothing */
+	u32 row; /* of the next state; in a state: of the default next one */
+	u32 tag; /* PC_CELL_OF | row of the state that it belongs to; in a state: what that accepts, which is a rule set
+		  * (paths) or policy index + 1 (hosts), 0 = nothing */
 };
 /* pc_classes: ARRAY [half] -> byte class of each byte. */
 struct pc_classes {
@@ -48,12 +60,12 @@ struct pc_classes {
 };
 /* pc_policies: ARRAY */
 struct pc_policy {
-	u32 id;              /* index into the agent's table of policy ids of this generation */
-	u8 mode;             /* enum pc_mode, never PC_MODE_DISABLED */
-	u8 default_action;   /* enum pc_action */
+	u32 id;            /* index into the agent's table of policy ids of this generation */
+	u8 mode;           /* enum pc_mode, never PC_MODE_DISABLED */
+	u8 default_action; /* enum pc_action */
 	u8 pad[2];
-	u32 path_row;        /* start of the path automaton */
-	u32 root_accept;     /* rule set that the start state itself accepts (the empty path); always 0 today */
+	u32 path_row; /* start of the path automaton */
+	u32 pad2;
 };
 /* pc_sets: ARRAY, index = accept value of a path state.  First matching rule per method: index + 1 into
  * pc_rules, or 0 when only the default action applies. */
@@ -64,52 +76,107 @@ struct pc_set {
 struct pc_bits {
 	u64 w[PC_PRINCIPAL_WORDS];
 };
-enum { PC_RULE_MFA = 1, PC_RULE_ANY_ROLE = 2, PC_RULE_ANY_PERMISSION = 4, PC_RULE_ANY_GROUP = 8,
-       PC_RULE_ALL_OF = 16, PC_RULE_NONE_OF = 32, PC_RULE_ORG = 64, PC_RULE_UPGRADE = 128 };
+enum {
+	PC_RULE_MFA = 1,
+	PC_RULE_ANY_ROLE = 2,
+	PC_RULE_ANY_PERMISSION = 4,
+	PC_RULE_ANY_GROUP = 8,
+	PC_RULE_ALL_OF = 16,
+	PC_RULE_NONE_OF = 32,
+	PC_RULE_ORG = 64,
+	PC_RULE_UPGRADE = 128
+};
 /* pc_rules: ARRAY */
 struct pc_rule {
-	u32 id;              /* index into the agent's table of rule ids of this generation */
+	u32 id; /* index into the agent's table of rule ids of this generation */
 	u32 flags;
-	u8 auth;             /* enum pc_auth */
-	u8 mode;             /* effective: the weaker of the policy's and the rule's */
+	u8 auth; /* enum pc_auth */
+	u8 mode; /* effective: the weaker of the policy's and the rule's */
 	u8 pad[2];
-	u32 mfa_max_age_s;   /* 0 = any age */
-	u32 org;             /* bit index of the organisation in pc_bits (kind PC_N_ORG), when PC_RULE_ORG */
+	u32 mfa_max_age_s; /* 0 = any age */
+	u32 org;           /* bit index of the organisation in pc_bits (kind PC_N_ORG), when PC_RULE_ORG */
 	u32 pad2;
 	struct pc_bits any_roles, any_permissions, any_groups, all_of, none_of;
 };
 
 /* pc_names: HASH pc_name -> u32.  All strings that the kernel must recognise. */
 enum pc_name_kind {
-	PC_N_ROLE = 1,        /* -> bit of pc_bits */
-	PC_N_PERMISSION = 2,  /* -> bit */
-	PC_N_GROUP = 3,       /* -> bit */
-	PC_N_ORG = 4,         /* -> bit */
-	PC_N_ISSUER = 5,      /* -> index into pc_issuers */
-	PC_N_AUDIENCE = 6,    /* scope = issuer index; -> 1 */
-	PC_N_KID = 7          /* scope = issuer index; -> algorithm << 16 | index into the algorithm's key map */
+	PC_N_ROLE = 1,       /* -> bit of pc_bits */
+	PC_N_PERMISSION = 2, /* -> bit */
+	PC_N_GROUP = 3,      /* -> bit */
+	PC_N_ORG = 4,        /* -> bit */
+	PC_N_ISSUER = 5,     /* -> index into pc_issuers */
+	PC_N_AUDIENCE = 6,   /* scope = issuer index; -> 1 */
+	PC_N_KID = 7 /* scope = issuer index; -> algorithm << 16 | index into the algorithm's key map */
 };
 struct pc_name {
 	u8 half;
 	u8 kind;
 	u16 len;
 	u32 scope;
-	u8 s[PC_NAME_MAX];   /* zero-padded */
+	u8 s[PC_NAME_MAX]; /* zero-padded */
 };
-enum pc_alg { PC_ALG_NONE = 0, PC_ALG_RS256_2048 = 1, PC_ALG_RS256_3072 = 2, PC_ALG_RS256_4096 = 3, PC_ALG_ES256 = 4 };
+enum pc_alg {
+	PC_ALG_NONE = 0,
+	PC_ALG_RS256_2048 = 1,
+	PC_ALG_RS256_3072 = 2,
+	PC_ALG_RS256_4096 = 3,
+	PC_ALG_ES256 = 4
+};
 
 /* pc_issuers: ARRAY */
 struct pc_issuer {
 	u32 id;
 	u32 leeway_s;
 };
-/* pc_rsa2048: ARRAY.  Little-endian 31-bit limbs; see lib/rsa.h for the meaning of c1 and k1. */
+/* pc_rsa2048, pc_rsa3072, pc_rsa4096: ARRAY.  Little-endian 31-bit limbs; lib/rsa.h has the meaning of c1 and k1. */
 struct pc_rsa2048_key {
 	u32 n[PC_RSA2048_LIMBS + 4];
 	u32 c1[PC_RSA2048_LIMBS + 4];
 	u32 k1[PC_RSA2048_LIMBS + 4];
+	u32 n0; /* -n^-1 mod 2^31 */
+	u32 pad;
+};
+struct pc_rsa3072_key {
+	u32 n[PC_RSA3072_LIMBS + 4];
+	u32 c1[PC_RSA3072_LIMBS + 4];
+	u32 k1[PC_RSA3072_LIMBS + 4];
 	u32 n0;
 	u32 pad;
+};
+struct pc_rsa4096_key {
+	u32 n[PC_RSA4096_LIMBS + 4];
+	u32 c1[PC_RSA4096_LIMBS + 4];
+	u32 k1[PC_RSA4096_LIMBS + 4];
+	u32 n0;
+	u32 pad;
+};
+/*
+ * pc_p256_g: ARRAY, the table of the generator.  pc_p256_q: ARRAY, one table after the other for the keys.
+ * In a table with windows of w bits, the point at (i << (w - 1)) + m - 1 is m * 2^(w * i) times the table's point, for
+ * 1 <= m <= 2^(w - 1): affine, x then y, each times 2^261 mod p, as four words, least significant first.
+ */
+struct pc_p256_point {
+	u64 x[4], y[4];
+};
+/*
+ * pc_revoked: HASH pc_name -> pc_revocation, with a claim's value as the name and the issuer's index as the scope; like
+ * all names it belongs to a half.  Refused are tokens whose iat is earlier than not_before, and tokens without iat.
+ * An entry takes effect on tokens that are verified from then on: for those in the cache, the agent counts the
+ * generation up afterwards.
+ */
+enum pc_revoked_kind {
+	PC_N_REVOKED_SUB = 16,
+	PC_N_REVOKED_SID = 17,
+	PC_N_REVOKED_JTI = 18,
+	PC_N_REVOKED_ORG = 19
+};
+struct pc_revocation {
+	u64 not_before; /* Unix seconds; ~0 refuses every token with the claim */
+};
+/* pc_secret: ARRAY[1], random from the agent; zero = none, and then bad tokens are not remembered. */
+struct pc_secret {
+	u64 key[2];
 };
 /* pc_clock: ARRAY[1].  Unix time in ns = bpf_ktime_get_boot_ns() + offset. */
 struct pc_clock {
@@ -120,49 +187,95 @@ struct pc_clock {
 
 enum { PC_ID_MFA = 1, PC_ID_NBF = 2, PC_ID_IAT = 4, PC_ID_AUTH_TIME = 8 };
 struct pc_text64 {
-	u8 len;              /* full length, capped at 255; the text holds the first 63 bytes at most */
+	u8 len; /* full length, capped at 255; the text holds the first 63 bytes at most */
 	u8 s[63];
 };
 /* What a verified token says.  Times are Unix seconds. */
 struct pc_identity {
 	u64 exp, nbf, iat, auth_time;
-	u32 flags;           /* PC_ID_* */
-	u32 issuer;          /* index into pc_issuers */
+	u32 flags;  /* PC_ID_* */
+	u32 issuer; /* index into pc_issuers */
 	struct pc_bits bits;
 	struct pc_text64 sub, email;
 	u8 kid_len;
-	u8 kid[31];          /* first 31 bytes */
+	u8 kid[31]; /* first 31 bytes */
+};
+
+/* ---- connections ---------------------------------------------------------------------------------------- */
+
+/* Where the connection stands in its stream of requests. */
+enum pc_state {
+	PC_ST_HEAD = 0,   /* a request head is next */
+	PC_ST_BODY,       /* conn.remain bytes of body */
+	PC_ST_CHUNK_SIZE, /* chunked body, RFC 9112 section 7.1 */
+	PC_ST_CHUNK_EXT,
+	PC_ST_CHUNK_LF,
+	PC_ST_CHUNK_DATA,
+	PC_ST_CHUNK_DATA_CR,
+	PC_ST_CHUNK_DATA_LF,
+	PC_ST_TRAILER,
+	PC_ST_TRAILER_LF,
+	PC_ST_OPAQUE, /* monitor mode: cannot be followed any more, passed as it is */
+	PC_ST_POISON  /* enforce mode: nothing passes any more */
+};
+
+enum { PC_CONN_CONTROLLED = 1 /* its socket is in pc_socks: every byte meets the verdict program */ };
+
+/* pc_conns: HASH u64 socket cookie -> pc_conn.  User space reads it, and writes only the entries of its self-test. */
+struct pc_conn {
+	u64 remain; /* bytes of body or chunk left */
+	u32 state;  /* enum pc_state */
+	u32 flags;
+	u32 denied;  /* the request in hand was denied: its body is dropped */
+	u32 exp_seq; /* TCP sequence number that comes next */
+	u32 skbs;    /* buffers seen */
+	u32 slot;    /* scratch slot + 1 while a run is under way */
+	u32 requests;
+	u32 owed; /* a request was passed; pass_wseq holds the write_seq of that moment */
+	u32 pass_wseq;
+	u32 deny_wseq;    /* write_seq at the first denial that is not answered yet */
+	u32 pending;      /* replies asked of the agent, not yet injected */
+	u32 injected;     /* bytes injected since deny_wseq */
+	u32 closing;      /* the reply on its way closes the connection */
+	u32 head_n;       /* bytes of a split head kept in pc_heads */
+	u32 chunk_digits; /* digits of the chunk size, or length of the extension or trailer line */
+	u32 trailer;      /* bytes of the trailer section */
 };
 
 /* ---- records ------------------------------------------------------------------------------------------ */
 
-enum { PC_EV_CACHE_HIT = 1, PC_EV_TOKEN_VERIFIED = 2, PC_EV_WOULD_DENY = 4, PC_EV_IPV6 = 8, PC_EV_CLOSED = 16,
-       PC_EV_TOKEN_SENT = 32, PC_EV_REPLY_KERNEL = 64, PC_EV_REPLY_AGENT = 128, PC_EV_NO_REPLY = 256,
-       PC_EV_MFA = 512 };
+enum {
+	PC_EV_CACHE_HIT = 1,
+	PC_EV_TOKEN_VERIFIED = 2,
+	PC_EV_WOULD_DENY = 4,
+	PC_EV_IPV6 = 8,
+	PC_EV_TOKEN_SENT = 16,
+	PC_EV_MFA = 32
+};
 /* pc_events: one per decision. */
 struct pc_event {
-	u64 boot_ns;         /* when the decision was made, CLOCK_BOOTTIME */
-	u64 decision;        /* decision id: random, also in the response body */
+	u64 boot_ns;  /* when the decision was made, CLOCK_BOOTTIME */
+	u64 decision; /* decision id: random, also in the response body */
 	u64 generation;
-	u64 cookie;          /* socket */
-	u32 kernel_ns;       /* from entry of the verdict program to the decision */
-	u32 verify_ns;       /* of which token verification; 0 when cached or not needed */
-	u32 policy, rule;    /* ids (index + 1) of the agent's tables for this generation; 0 = none */
+	u64 cookie;       /* socket */
+	u32 kernel_ns;    /* from entry of the verdict program to the decision */
+	u32 verify_ns;    /* of which token verification; 0 when cached or not needed */
+	u32 policy, rule; /* ids (index + 1) of the agent's tables for this generation; 0 = none */
 	u16 reason;
-	u16 status;          /* HTTP status; 0 = allowed */
-	u16 flags;           /* PC_EV_* */
+	u16 status; /* HTTP status; 0 = allowed */
+	u16 flags;  /* PC_EV_* */
 	u8 mode;
 	u8 method;
-	u16 dport, sport;    /* host order */
-	u8 saddr[16];        /* IPv4 in the first four bytes unless PC_EV_IPV6 */
-	u16 path_len, host_len;  /* full lengths */
+	u16 dport, sport;       /* host order */
+	u8 saddr[16];           /* IPv4 in the first four bytes unless PC_EV_IPV6 */
+	u16 path_len, host_len; /* full lengths */
 	struct pc_bits bits;
 	struct pc_text64 sub, email;
 	u8 kid_len;
 	u8 kid[31];
 	u8 method_text[PC_EVENT_METHOD_MAX];
 	u8 host[PC_EVENT_HOST_MAX];
-	u8 path[PC_EVENT_PATH_MAX];   /* canonical when it could be canonicalised */
+	u8 path[PC_EVENT_PATH_MAX]; /* canonical when it could be canonicalised */
 };
 /* pc_replies: asks the agent to answer a denied request, or to destroy a connection. */
 enum { PC_REPLY_SEND = 1, PC_REPLY_DESTROY = 2 };
@@ -173,31 +286,33 @@ struct pc_reply {
 	u16 kind;
 	u16 status;
 	u16 reason;
-	u8 close;            /* 1: `Connection: close` */
-	u8 head_request;     /* 1: HEAD, send no body */
+	u8 close;        /* 1: `Connection: close` */
+	u8 head_request; /* 1: HEAD, send no body */
 	u8 saddr[16], daddr[16];
-	u16 sport, dport;    /* peer and local, host order */
+	u16 sport, dport; /* peer and local, host order */
 	u8 ipv6;
 	u8 pad[3];
 	u32 mfa_max_age_s;
 	u32 pad2;
 };
-/* pc_target: ARRAY[1], the connection that the agent's next injected datagram goes to. */
+/* pc_target: ARRAY[1], the connection that the agent's next injected datagram goes to, and what it says: the
+ * kernel asks for it again when it turns out that it must close the connection. */
 struct pc_target {
-	u64 cookie;          /* 0 = priming of the sink */
-	u32 last;            /* 1: the reply closes the connection */
-	u32 pad;
+	u64 cookie; /* 0 = priming of the sink */
+	u64 decision;
+	u16 status;
+	u16 reason;
+	u32 last; /* 1: the reply closes the connection */
+	u32 mfa_max_age_s;
+	u32 head_request;
 };
 /* pc_stats: PERCPU_ARRAY[1]; every way out of the programs is counted. */
 struct pc_stats {
 	u64 conns, conn_refused, verdicts, requests, allowed, denied, would_deny, passed_bytes, dropped_bytes;
 	u64 replies_agent, replies_kernel, no_reply, inject_refused, poisoned, stream_gap, trimmed;
-	u64 guard_dropped, no_slot, no_conn, events_lost, tail_call_failed, cache_hit, cache_miss, verify_ok, verify_bad;
+	u64 guard_dropped, no_slot, no_conn, events_lost, tail_call_failed, cache_hit, cache_miss, verify_ok,
+		verify_bad;
 };
-
-#define PC_LAYOUT_STRUCTS(X) \
-	X(pc_port) X(pc_cell) X(pc_classes) X(pc_policy) X(pc_set) X(pc_bits) X(pc_rule) X(pc_name) X(pc_issuer) \
-	X(pc_rsa2048_key) X(pc_clock) X(pc_text64) X(pc_identity) X(pc_event) X(pc_reply) X(pc_target) X(pc_stats)
 
 _Static_assert(sizeof(struct pc_cell) == 8, "pc_cell");
 _Static_assert(sizeof(struct pc_name) == 248, "pc_name");

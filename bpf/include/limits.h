@@ -25,6 +25,10 @@
 /* Decoded JOSE header or claims set (bytes). */
 #define PC_JSON_MAX 4096
 #define PC_JSON_TAIL 64
+/* Decoded JOSE header (bytes). */
+#define PC_JOSE_MAX 1024
+/* Longest key or known value that may contain an escape, raw bytes. */
+#define PC_JSON_ESCAPED_MAX 256
 /* Nesting of the claims set. */
 #define PC_JSON_DEPTH_MAX 16
 /* Tokens of the claims set (a string, a number, a bracket, a comma ... is one). */
@@ -50,12 +54,32 @@
 /* Cells (state x byte class) of the path and host automata of one half, 8 bytes each. */
 #define PC_DFA_CELLS_MAX 1048576
 
+/* Version of the state that outlives programs in pinned maps (connections, slots, configuration).  Raised when its
+ * layout or meaning changes: an agent takes over the maps of its own version only. */
+#define PC_STATE_VERSION 1
+
 /* Live connections under control, by default; the agent may raise it at load. */
 #define PC_CONNS_MAX 65536
 /* Connections whose head is split over segments at one time, by default. */
 #define PC_PENDING_HEADS_MAX 512
 /* Verified tokens kept, by default. */
 #define PC_TOKEN_CACHE_MAX 4096
+/* Longest token that the cache keeps (characters); longer ones are verified at every request. */
+#define PC_CACHED_TOKEN_MAX 2048
+/* Tokens with a bad signature remembered, by default. */
+#define PC_REFUSED_MAX 16384
+/* Revoked users, sessions, tokens and organisations, by default, both halves together. */
+#define PC_REVOCATIONS_MAX 65536
+/* Sources of tokens with a bad signature counted, by default. */
+#define PC_SOURCES_MAX 16384
+/* Bad signatures that one source may send at once, and each second from then on. */
+#define PC_SOURCE_BURST 200
+#define PC_SOURCE_RATE 50
+/* Share of a CPU's time that signatures may take (percent), and how much of it at once (microseconds). */
+#define PC_CPU_PERCENT 25
+#define PC_CPU_BURST_US 10000
+/* What must be left of it to begin a verification (microseconds). */
+#define PC_CPU_RESERVE_US 200
 /* Scratch slots per CPU: a verdict may be interrupted by another one on the same CPU. */
 #define PC_SLOTS_PER_CPU 4
 #define PC_SLOTS_MAX 4096
@@ -75,8 +99,24 @@
 /* Overlap of a retransmission that bpf_skb_adjust_room can trim (bytes, 12 bits). */
 #define PC_TRIM_MAX 4095
 
-/* RS256 with a 2048-bit modulus: 31-bit limbs, rows of four (see lib/rsa.h). */
+/* RS256: 31-bit limbs, rows of four, columns (see lib/rsa.h). */
 #define PC_RSA2048_LIMBS 68
 #define PC_RSA2048_COLS 67
+#define PC_RSA3072_LIMBS 100
+#define PC_RSA3072_COLS 100
+#define PC_RSA4096_LIMBS 136
+#define PC_RSA4096_COLS 133
+
+/* ES256: bits of a window of the table of the generator, and of the table of a key (see lib/p256.h). */
+#define PC_P256_WINDOW_G 13
+#define PC_P256_WINDOW_Q 10
+/* Windows: 257 bits divided by the window, rounded up. */
+#define PC_P256_WINDOWS_G 20
+#define PC_P256_WINDOWS_Q 26
+/* Points of each table, 64 bytes each: windows times 2^(window - 1). */
+#define PC_P256_POINTS_G 81920
+#define PC_P256_POINTS_Q 13312
+/* Keys of each half; a key's table takes 832 KiB, so the agent may lower this at load. */
+#define PC_P256_KEYS_MAX 16
 
 #endif

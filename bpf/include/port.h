@@ -67,7 +67,7 @@ static __always_inline u32 pc_lowbyte(u64 m)
 }
 
 /*
- * Maps.  PC_ARRAY and PC_HASH define one; pc_array_get and pc_hash_get return a pointer to the value or NULL.
+ * Maps.  PC_ARRAY and the like define one; pc_map_get returns a pointer to the value or NULL, pc_map_put sets one.
  * The host build keeps the same names, so map images made by the agent load into either.
  */
 #ifdef PC_HOST
@@ -79,17 +79,34 @@ struct pc_host_map {
 	struct pc_host_map *next;
 };
 void *pc_host_lookup(struct pc_host_map *m, const void *key);
+int pc_host_put(struct pc_host_map *m, const void *key, const void *value);
 void pc_host_register(struct pc_host_map *m);
 #define PC_HOST_MAP(nm, ks, vs, n, hash) \
 	static struct pc_host_map nm = { #nm, ks, vs, n, hash, 0, 0 }; \
-	__attribute__((constructor)) static void nm##_register(void) { pc_host_register(&nm); }
+	__attribute__((constructor)) static void nm##_register(void) \
+	{ \
+		pc_host_register(&nm); \
+	}
 #define PC_ARRAY(nm, vtype, n) PC_HOST_MAP(nm, 4, sizeof(vtype), n, 0)
+#define PC_ARRAY_MMAP(nm, vtype, n) PC_ARRAY(nm, vtype, n)
 #define PC_HASH(nm, ktype, vtype, n) PC_HOST_MAP(nm, sizeof(ktype), sizeof(vtype), n, 1)
+#define PC_LRU_HASH(nm, ktype, vtype, n) PC_HASH(nm, ktype, vtype, n)
+#define PC_PERCPU_ARRAY(nm, vtype, n) PC_ARRAY(nm, vtype, n)
 #define pc_map_get(m, k) pc_host_lookup(&(m), (k))
+#define pc_map_put(m, k, v) pc_host_put(&(m), (k), (v))
 #else
 #define PC_ARRAY(nm, vtype, n) \
 	struct { \
 		__uint(type, BPF_MAP_TYPE_ARRAY); \
+		__uint(max_entries, n); \
+		__type(key, u32); \
+		__type(value, vtype); \
+	} nm SEC(".maps");
+/* An array that the agent maps into its memory, to write big tables without a system call an entry. */
+#define PC_ARRAY_MMAP(nm, vtype, n) \
+	struct { \
+		__uint(type, BPF_MAP_TYPE_ARRAY); \
+		__uint(map_flags, BPF_F_MMAPABLE); \
 		__uint(max_entries, n); \
 		__type(key, u32); \
 		__type(value, vtype); \
@@ -101,7 +118,22 @@ void pc_host_register(struct pc_host_map *m);
 		__type(key, ktype); \
 		__type(value, vtype); \
 	} nm SEC(".maps");
+#define PC_LRU_HASH(nm, ktype, vtype, n) \
+	struct { \
+		__uint(type, BPF_MAP_TYPE_LRU_HASH); \
+		__uint(max_entries, n); \
+		__type(key, ktype); \
+		__type(value, vtype); \
+	} nm SEC(".maps");
+#define PC_PERCPU_ARRAY(nm, vtype, n) \
+	struct { \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, n); \
+		__type(key, u32); \
+		__type(value, vtype); \
+	} nm SEC(".maps");
 #define pc_map_get(m, k) bpf_map_lookup_elem(&(m), (k))
+#define pc_map_put(m, k, v) bpf_map_update_elem(&(m), (k), (v), BPF_ANY)
 #endif
 
 #endif

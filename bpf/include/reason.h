@@ -17,7 +17,7 @@
 	PC_REASON(20, TOKEN_MISSING, "token_missing", 401, "", "a token is required and none was sent") \
 	PC_REASON(21, TOKEN_MALFORMED, "token_malformed", 401, "invalid_token", "not a compact JWS with canonical base64url parts") \
 	PC_REASON(22, TOKEN_TOO_LARGE, "token_too_large", 401, "invalid_token", "token is longer than the documented limit") \
-	PC_REASON(23, TOKEN_ALG, "token_alg", 401, "invalid_token", "algorithm is not the key's, or not RS256") \
+	PC_REASON(23, TOKEN_ALG, "token_alg", 401, "invalid_token", "algorithm is not the key's, or neither RS256 nor ES256") \
 	PC_REASON(24, TOKEN_HEADER, "token_header", 401, "invalid_token", "JOSE header is not acceptable (crit, typ, duplicate or wrong type)") \
 	PC_REASON(25, TOKEN_CLAIMS, "token_claims", 401, "invalid_token", "claims set is not acceptable (syntax, duplicate or wrong type)") \
 	PC_REASON(26, TOKEN_ISSUER, "token_issuer", 401, "invalid_token", "issuer is not trusted") \
@@ -30,6 +30,7 @@
 	PC_REASON(33, MFA_REQUIRED, "mfa_required", 401, "insufficient_user_authentication", "rule requires MFA and the token does not carry it") \
 	PC_REASON(34, MFA_STALE, "mfa_stale", 401, "insufficient_user_authentication", "MFA is older than the rule allows") \
 	PC_REASON(35, DEFAULT_DENY_ANONYMOUS, "default_deny_anonymous", 401, "", "no rule matched; default_action is deny; no token was sent") \
+	PC_REASON(36, TOKEN_REVOKED, "token_revoked", 401, "invalid_token", "token, session, user or organisation is revoked") \
 	PC_REASON(40, ROLE_MISSING, "role_missing", 403, "insufficient_scope", "none of the required roles") \
 	PC_REASON(41, PERMISSION_MISSING, "permission_missing", 403, "insufficient_scope", "none of the required permissions") \
 	PC_REASON(42, GROUP_MISSING, "group_missing", 403, "insufficient_scope", "none of the required groups") \

@@ -13,6 +13,8 @@
 
 #define PC_HTTP_MORE (-1000)
 #define PC_HM (PC_HEAD_MAX - 1)
+/* Mask of a position in head[]: the one behind a full head is a position too, where the zero tail stands. */
+#define PC_HP (2 * PC_HEAD_MAX - 1)
 
 /* Fields that occurred, pc_head.seen. */
 enum {
@@ -23,9 +25,9 @@ enum {
 	PC_H_CONNECTION = 16,
 	PC_H_UPGRADE = 32,
 	PC_H_EXPECT = 64,
-	PC_H_CLOSE = 256,    /* Connection: close */
-	PC_H_KEEP = 512,     /* Connection: keep-alive */
-	PC_H_BEARER = 1024   /* Authorization uses the Bearer scheme */
+	PC_H_CLOSE = 256,  /* Connection: close */
+	PC_H_KEEP = 512,   /* Connection: keep-alive */
+	PC_H_BEARER = 1024 /* Authorization uses the Bearer scheme */
 };
 
 #define PC_L4(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
@@ -40,9 +42,9 @@ PC_FN int pc_http_value_end(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 16 + 1; i++)
-	{
-		u32 p = pos & PC_HM;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 16 + 1; i++) {
+		u32 p = pos & PC_HP;
 		u64 a = PC_STOPS(pc_ld8(s->head + p), 0x20);
 		u64 b = PC_STOPS(pc_ld8(s->head + p + 8), 0x20);
 
@@ -58,9 +60,9 @@ PC_FN int pc_http_value_end_slow(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++)
-	{
-		u32 p = pos & PC_HM;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++) {
+		u32 p = pos & PC_HP;
 		u64 x = pc_ld8(s->head + p), z = x & PC_K(0x7f);
 		/* sums of 7-bit bytes: exact for every byte */
 		u64 m = (~(z + PC_K(0x60)) | (z + PC_K(1))) & ((z ^ PC_K(9)) + PC_K(0x7f)) & ~x & PC_K80;
@@ -77,9 +79,9 @@ PC_FN int pc_http_token_end(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++)
-	{
-		u32 p = pos & PC_HM;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++) {
+		u32 p = pos & PC_HP;
 		u64 x = pc_ld8(s->head + p), c = x ^ PC_K(',');
 		/* c - 1 borrows only below a zero byte of c, that is a comma, which is flagged itself */
 		u64 m = PC_STOPS(x, 0x21) | ((c - PC_K(1)) & ~c & PC_K80);
@@ -111,8 +113,8 @@ static __always_inline int pc_http_tchar(u8 c)
 		return 1;
 	if (c >= '0' && c <= '9')
 		return 1;
-	return c == '!' || c == '#' || c == '$' || c == '%' || c == '&' || c == '\'' || c == '*' || c == '+' ||
-	       c == '-' || c == '.' || c == '^' || c == '_' || c == '`' || c == '|' || c == '~';
+	return c == '!' || c == '#' || c == '$' || c == '%' || c == '&' || c == '\'' || c == '*' ||
+	       c == '+' || c == '-' || c == '.' || c == '^' || c == '_' || c == '`' || c == '|' || c == '~';
 }
 
 /* Position of the ':' behind a name of any token characters; PC_HTTP_MORE, or 0 when it is not a name.
@@ -121,22 +123,22 @@ PC_FN int pc_http_name_end(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < 16; i++)
-	{
-		u64 m = pc_http_notname(pc_ld8(s->head + (pos & PC_HM)));
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 16; i++) {
+		u64 m = pc_http_notname(pc_ld8(s->head + (pos & PC_HP)));
 
-		pos &= PC_HM;
+		pos &= PC_HP;
 		if (m) {
 			pos += pc_lowbyte(m);
 			break;
 		}
 		pos += 8;
 	}
-	PC_NO_UNROLL for (u32 i = 0; i < 64; i++)
-	{
-		u8 c = s->head[pos & PC_HM];
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 64; i++) {
+		u8 c = s->head[pos & PC_HP];
 
-		pos &= PC_HM;
+		pos &= PC_HP;
 		if (c == ':')
 			return pos;
 		if (!pc_http_tchar(c))
@@ -151,16 +153,16 @@ PC_FN int pc_http_auth(struct pc_slot *s, u32 p)
 {
 	if (!s)
 		return 0;
-	u32 q = p & PC_HM;
+	u32 q = p & PC_HP;
 	u64 x = (pc_ld8(s->head + q) | PC_K(0x20)) & 0x00ffffffffffffffULL;
 	u64 scheme = PC_L8('b', 'e', 'a', 'r', 'e', 'r', 0, 0);
 
 	if ((x & 0x0000ffffffffffffULL) != scheme)
 		return pc_http_value_end(s, p);
-	u8 after = s->head[(q + 6) & PC_HM];
+	u8 after = s->head[(q + 6) & PC_HP];
 
 	if (after != ' ' && after != '\r')
-		return pc_http_value_end(s, p);   /* another scheme that begins with "bearer" */
+		return pc_http_value_end(s, p); /* another scheme that begins with "bearer" */
 	s->h.seen |= PC_H_BEARER;
 	if (after == '\r') {
 		s->h.tok = q + 6;
@@ -184,11 +186,11 @@ PC_FN int pc_http_length(struct pc_slot *s, u32 p, u32 e)
 
 	if (n == 0 || n > 15)
 		return -PC_R_BAD_FRAMING;
-	PC_NO_UNROLL for (u32 i = 0; i < 15; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 15; i++) {
 		if (i >= n)
 			break;
-		u8 c = s->head[(p + i) & PC_HM] - '0';
+		u8 c = s->head[(p + i) & PC_HP] - '0';
 
 		if (c > 9)
 			return -PC_R_BAD_FRAMING;
@@ -205,7 +207,7 @@ PC_FN int pc_http_coding(struct pc_slot *s, u32 p, u32 e)
 		return -PC_R_BAD_FRAMING;
 	if (e - p != 7)
 		return -PC_R_BAD_FRAMING;
-	u64 x = pc_ld8(s->head + (p & PC_HM)) | PC_K(0x20);
+	u64 x = pc_ld8(s->head + (p & PC_HP)) | PC_K(0x20);
 
 	return (x << 8) == (PC_L8('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) << 8) ? 0 : -PC_R_BAD_FRAMING;
 }
@@ -215,7 +217,7 @@ PC_FN int pc_http_connection(struct pc_slot *s, u32 p, u32 e)
 {
 	if (!s)
 		return 0;
-	u64 x = pc_ld8(s->head + (p & PC_HM)) | PC_K(0x20);
+	u64 x = pc_ld8(s->head + (p & PC_HP)) | PC_K(0x20);
 
 	if (e - p == 5 && (x << 24) == (PC_L8('c', 'l', 'o', 's', 'e', 0, 0, 0) << 24))
 		return PC_H_CLOSE;
@@ -229,7 +231,7 @@ PC_FN int pc_http_field(struct pc_slot *s, u32 pos, u32 len)
 {
 	if (!s)
 		return 0;
-	pos &= PC_HM;
+	pos &= PC_HP;
 	const u8 *q = s->head + pos;
 	u64 x = pc_ld8(q) | PC_K(0x20);
 
@@ -241,7 +243,8 @@ PC_FN int pc_http_field(struct pc_slot *s, u32 pos, u32 len)
 	case 7:
 		return (x << 8) == (PC_L8('u', 'p', 'g', 'r', 'a', 'd', 'e', 0) << 8) ? PC_H_UPGRADE : 0;
 	case 10:
-		if (x == PC_L8('c', 'o', 'n', 'n', 'e', 'c', 't', 'i') && (q[8] | 0x20) == 'o' && (q[9] | 0x20) == 'n')
+		if (x == PC_L8('c', 'o', 'n', 'n', 'e', 'c', 't', 'i') && (q[8] | 0x20) == 'o' &&
+		    (q[9] | 0x20) == 'n')
 			return PC_H_CONNECTION;
 		return 0;
 	case 13:
@@ -256,7 +259,8 @@ PC_FN int pc_http_field(struct pc_slot *s, u32 pos, u32 len)
 		return 0;
 	case 17:
 		if (x == PC_L8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-		    (pc_ld8(q + 8) | PC_K(0x20)) == PC_L8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') && (q[16] | 0x20) == 'g')
+		    (pc_ld8(q + 8) | PC_K(0x20)) == PC_L8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+		    (q[16] | 0x20) == 'g')
 			return PC_H_CODING;
 		return 0;
 	}
@@ -309,7 +313,7 @@ static __always_inline int pc_http_colon(struct pc_slot *s, u32 pos, u64 x)
 		m = pc_http_notname(pc_ld8(s->head + pos + 8));
 		c = m ? pos + 8 + pc_lowbyte(m) : 0;
 	}
-	if (m && s->head[c & PC_HM] == ':')
+	if (m && s->head[c & PC_HP] == ':')
 		return c == pos ? -PC_R_BAD_HEADER : (int)c;
 	r = pc_http_name_end(s, pos);
 	if (r > 0)
@@ -325,14 +329,15 @@ PC_FN int pc_http_value(struct pc_slot *s, u32 id, u32 p)
 	if (!s)
 		return -PC_R_BAD_HEADER;
 	u32 e = id == PC_H_AUTH ? pc_http_auth(s, p) : pc_http_value_end(s, p);
-	u8 w = s->head[e & PC_HM];
+	u8 w = s->head[e & PC_HP];
 
-	if (w != '\r' && (w == '\t' || w >= 0x80) && !(id & (PC_H_HOST | PC_H_AUTH | PC_H_LENGTH | PC_H_CODING))) {
+	if (w != '\r' && (w == '\t' || w >= 0x80) &&
+	    !(id & (PC_H_HOST | PC_H_AUTH | PC_H_LENGTH | PC_H_CODING))) {
 		e = pc_http_value_end_slow(s, e);
-		w = s->head[e & PC_HM];
+		w = s->head[e & PC_HP];
 	}
 	if (w == '\r')
-		return e & PC_HM;
+		return e & PC_HP;
 	if (e >= s->n)
 		return PC_HTTP_MORE;
 	return id == PC_H_AUTH && (w == ' ' || w == ',') ? -PC_R_BAD_AUTHORIZATION : -PC_R_BAD_HEADER;
@@ -343,7 +348,7 @@ PC_FN int pc_http_line(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return -PC_R_BAD_HEADER;
-	pos &= PC_HM;
+	pos &= PC_HP;
 	u64 x = pc_ld8(s->head + pos);
 
 	if ((x & 0xffff) == 0x0a0d) {
@@ -356,9 +361,9 @@ PC_FN int pc_http_line(struct pc_slot *s, u32 pos)
 		return c ? c : -PC_R_BAD_HEADER;
 	u32 p = c + 1;
 
-	PC_NO_UNROLL for (u32 i = 0; i < 64; i++)
-	{
-		u8 w = s->head[p & PC_HM];
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 64; i++) {
+		u8 w = s->head[p & PC_HP];
 
 		if (w != ' ' && w != '\t')
 			break;
@@ -375,15 +380,15 @@ PC_FN int pc_http_line(struct pc_slot *s, u32 pos)
 
 	if (e < 0)
 		return e;
-	e &= PC_HM;
+	e &= PC_HP;
 	if (s->head[e + 1] != '\n')
 		return (u32)e + 1 >= s->n ? PC_HTTP_MORE : -PC_R_BAD_HEADER;
 	if (id) {
 		u32 t = e;
 
-		PC_NO_UNROLL for (u32 i = 0; i < 16; i++)
-		{
-			if (t <= p || s->head[(t - 1) & PC_HM] != ' ')
+		PC_NO_UNROLL
+		for (u32 i = 0; i < 16; i++) {
+			if (t <= p || s->head[(t - 1) & PC_HP] != ' ')
 				break;
 			t--;
 			if (i == 15)
@@ -403,11 +408,11 @@ PC_FN int pc_http_target_end(struct pc_slot *s, u32 p)
 {
 	if (!s)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8; i++)
-	{
-		u64 m = PC_STOPS(pc_ld8(s->head + (p & PC_HM)), 0x21);
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 8; i++) {
+		u64 m = PC_STOPS(pc_ld8(s->head + (p & PC_HP)), 0x21);
 
-		p &= PC_HM;
+		p &= PC_HP;
 		if (m)
 			return p + pc_lowbyte(m);
 		p += 8;
@@ -440,8 +445,8 @@ PC_FN int pc_http_method(struct pc_slot *s)
 		return s->h.method = PC_M_OPTIONS, 7;
 	if (x == PC_L8('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
 		return -PC_R_METHOD_REFUSED;
-	PC_NO_UNROLL for (u32 i = 0; i < 24; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 24; i++) {
 		u8 c = s->head[i];
 
 		if (c == ' ')
@@ -460,15 +465,16 @@ PC_FN int pc_http_absolute(struct pc_slot *s, u32 p)
 {
 	if (!s)
 		return -PC_R_BAD_REQUEST_LINE;
-	u64 x = (pc_ld8(s->head + (p & PC_HM)) | PC_K(0x20)) & 0x00ffffffffffffffULL;
+	/* only letters have a case: a control byte is no slash */
+	u64 x = (pc_ld8(s->head + (p & PC_HP)) | 0x20202020ULL) & 0x00ffffffffffffffULL;
 
 	if (x != PC_L8('h', 't', 't', 'p', ':', '/', '/', 0))
 		return p + 7 >= s->n ? PC_HTTP_MORE : -PC_R_BAD_REQUEST_LINE;
 	p += 7;
 	s->h.abs_host = p;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HOST_MAX; i++)
-	{
-		u8 c = s->head[(p + i) & PC_HM];
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HOST_MAX; i++) {
+		u8 c = s->head[(p + i) & PC_HP];
 
 		if (c == '/') {
 			s->h.abs_host_len = i;
@@ -492,7 +498,7 @@ PC_FN int pc_http_request_line(struct pc_slot *s)
 	s->h.method_len = m;
 	u32 p = m + 1;
 
-	if (s->head[p & PC_HM] != '/') {
+	if (s->head[p & PC_HP] != '/') {
 		if (p >= s->n)
 			return PC_HTTP_MORE;
 		/* "PRI * HTTP/2.0", RFC 9113 section 3.4 */
@@ -506,7 +512,7 @@ PC_FN int pc_http_request_line(struct pc_slot *s)
 	}
 	s->h.tgt = p;
 	p = pc_http_target_end(s, p);
-	p &= PC_HM;
+	p &= PC_HP;
 	s->h.tlen = p - s->h.tgt;
 	if (s->head[p] != ' ')
 		return p >= s->n ? PC_HTTP_MORE : -PC_R_BAD_REQUEST_LINE;
@@ -549,8 +555,8 @@ PC_FN int pc_http_head(struct pc_slot *s)
 
 	if (p < 0)
 		return p;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_LINES_MAX + 1; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_LINES_MAX + 1; i++) {
 		p = pc_http_line(s, p);
 		if (p <= 0)
 			break;

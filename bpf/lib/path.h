@@ -12,8 +12,19 @@
 #include "http1.h"
 
 #define PC_PM (PC_PATH_MAX - 1)
-/* 0x80 flag in every byte equal to c, where all bytes are below 0x80. */
+/* 0x80 flag in every byte equal to c, or in [lo, hi], where all bytes are below 0x7f. */
 #define PC_EQ7(x, c) (~(((x) ^ PC_K(c)) + PC_K(0x7f)))
+#define PC_IN7(x, lo, hi) (((x) + PC_K(0x80 - (lo))) & ~((x) + PC_K(0x7f - (hi))))
+
+/*
+ * 0x80 flag in every byte that does not stand for itself in a canonical path, '/' apart: % ; # \ " * < > [ ] ^ ` { | }.
+ * '?', '!' and '\'' are flagged too, because pairs that differ in one bit are found together; no harm is done.
+ */
+static __always_inline u64 pc_path_special(u64 x)
+{
+	return PC_EQ7(x | PC_K(4), '?') | PC_EQ7(x | PC_K(6), '\'') | PC_EQ7(x | PC_K(8), '*') |
+	       PC_EQ7(x | PC_K(2), '>') | PC_EQ7(x, '`') | PC_IN7(x, '[', '^') | PC_IN7(x, '{', '}');
+}
 
 /*
  * Copies the target up to '?' or its end into s->path.  1: done, the path is canonical.  0: it holds a character
@@ -26,8 +37,8 @@ PC_FN int pc_path_fast(struct pc_slot *s)
 		return -PC_R_INTERNAL;
 	u32 t = s->h.tgt, n = s->h.tlen;
 
-	PC_NO_UNROLL for (u32 i = 0; i < PC_PATH_MAX / 8 + 1; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_PATH_MAX / 8 + 1; i++) {
 		u32 o = i * 8;
 
 		if (o >= n) {
@@ -36,15 +47,17 @@ PC_FN int pc_path_fast(struct pc_slot *s)
 			s->path_len = n;
 			return 1;
 		}
-		const u8 *p = s->head + ((t + o) & PC_HM);
+		const u8 *p = s->head + ((t + o) & PC_HP);
 		u64 x = pc_ld8(p), y = pc_ld8(p + 1) & PC_K(0x7f);
-		u64 q = PC_EQ7(x, '?') & PC_K80;
-		u64 bad = (PC_EQ7(x, '%') | PC_EQ7(x, '\\') | PC_EQ7(x, ';') | PC_EQ7(x, '#') |
-			   (PC_EQ7(x, '/') & (PC_EQ7(y, '/') | PC_EQ7(y, '.')))) & PC_K80;
+		/* '/' before '/' or '.', which differ in one bit */
+		u64 m = (pc_path_special(x) | (PC_EQ7(x, '/') & PC_EQ7(y | PC_K(1), '/'))) & PC_K80;
 
 		*(u64 *)(s->path + o) = x;
-		if (q | bad) {
-			if (!q || (bad & ((q & -q) - 1)))
+		if (m) {
+			u64 q = PC_EQ7(x, '?') & PC_K80;
+
+			/* what stands behind the first '?' does not matter */
+			if (!q || (m & ((q & -q) - 1)))
 				return 0;
 			u32 len = o + pc_lowbyte(q);
 
@@ -65,21 +78,24 @@ static __always_inline int pc_hex(u8 c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* RFC 3986 section 2.3. */
-static __always_inline int pc_unreserved(u8 c)
+/* pchar of RFC 3986 section 3.3 without ';' (parameters) and '*' (a wildcard of rules): stands for itself. */
+static __always_inline int pc_path_plain(u8 c)
 {
-	u8 l = c | 0x20;
-
-	return (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+	/* bit c: ! $ & ' ( ) + , - . 0 to 9 : =, then @ A to Z _ a to z ~ */
+	if (c < 64)
+		return 0x27ff7bd200000000ULL >> c & 1;
+	return c < 128 && 0x47fffffe87ffffffULL >> (c - 64) & 1;
 }
 
-/* State of the slow reader: packed into one word so that the verifier sees one scalar between calls. */
+/* State of the slow reader. */
 struct pc_path_state {
-	u32 in, out;         /* characters read and written */
-	u32 seg, dots;       /* length of the segment so far; leading dots while it is all dots */
-	u32 utf_left;        /* continuation bytes still owed */
-	u32 utf_lo, utf_hi;  /* range of the next continuation byte (RFC 3629 section 4) */
+	u32 in, out;        /* characters read and written */
+	u32 seg, dots;      /* length of the segment so far; leading dots while it is all dots */
+	u32 utf_left;       /* continuation bytes still owed */
+	u32 utf_lo, utf_hi; /* range of the next continuation byte (RFC 3629 section 4) */
 	u32 done;
+	u32 twice; /* 1 behind "%25", 2 behind "%25" and a hexadecimal digit */
+	u32 pad;
 };
 
 /* Segment ends: refuses an empty one that is not the last, "." and "..". */
@@ -117,9 +133,9 @@ static __always_inline int pc_path_utf8(struct pc_path_state *w, u8 b)
 	return 1;
 }
 
-static __always_inline u8 pc_upper_hex(u8 c)
+static __always_inline u8 pc_hex_digit(u8 d)
 {
-	return c >= 'a' ? c - 0x20 : c;
+	return d < 10 ? '0' + d : 'A' - 10 + d;
 }
 
 static __always_inline void pc_path_put(struct pc_slot *s, struct pc_path_state *w, u8 c)
@@ -128,39 +144,58 @@ static __always_inline void pc_path_put(struct pc_slot *s, struct pc_path_state 
 	w->out++;
 }
 
+static __always_inline void pc_path_put_encoded(struct pc_slot *s, struct pc_path_state *w, u8 c)
+{
+	pc_path_put(s, w, '%');
+	pc_path_put(s, w, pc_hex_digit(c >> 4));
+	pc_path_put(s, w, pc_hex_digit(c & 15));
+	w->seg += 3;
+	w->twice = c == '%';
+}
+
+/* A visible character or an encoded space, however it was written.  0 = encoded twice: "%2541", and "%25%34%31" no
+ * less, is something else to a server that decodes twice. */
+PC_FN int pc_path_char(struct pc_slot *s, struct pc_path_state *w, u32 c)
+{
+	if (!s || !w)
+		return 0;
+	if (!pc_path_plain(c)) {
+		pc_path_put_encoded(s, w, c);
+		return 1;
+	}
+	u32 hex = pc_hex(c) >= 0;
+
+	if (w->twice == 2 && hex)
+		return 0;
+	w->twice = w->twice == 1 && hex ? 2 : 0;
+	w->dots += c == '.' && w->dots == w->seg;
+	w->seg++;
+	pc_path_put(s, w, c);
+	return 1;
+}
+
 /* "%XX" at input position i. */
 PC_FN int pc_path_percent(struct pc_slot *s, struct pc_path_state *w)
 {
 	if (!s || !w)
 		return 0;
 	u32 t = s->h.tgt + w->in;
-	u8 a = s->head[(t + 1) & PC_HM], c = s->head[(t + 2) & PC_HM];
-	int h = pc_hex(a), l = pc_hex(c);
+	int h = pc_hex(s->head[(t + 1) & PC_HP]), l = pc_hex(s->head[(t + 2) & PC_HP]);
 
 	if (w->in + 3 > s->h.tlen || h < 0 || l < 0)
 		return 0;
 	u8 b = h << 4 | l;
 
 	w->in += 3;
-	if (b < 0x80 && w->utf_left)
-		return 0;
-	if (b < 0x20 || b == 0x7f || b == '/' || b == '\\')
-		return 0;
-	if (b == '%' && pc_hex(s->head[(t + 3) & PC_HM]) >= 0 && pc_hex(s->head[(t + 4) & PC_HM]) >= 0)
-		return 0;
-	if (b >= 0x80 && !pc_path_utf8(w, b))
-		return 0;
-	if (pc_unreserved(b)) {
-		w->dots += b == '.' && w->dots == w->seg;
-		w->seg++;
-		pc_path_put(s, w, b);
+	if (b >= 0x80) {
+		if (!pc_path_utf8(w, b))
+			return 0;
+		pc_path_put_encoded(s, w, b);
 		return 1;
 	}
-	w->seg += 3;
-	pc_path_put(s, w, '%');
-	pc_path_put(s, w, pc_upper_hex(a));
-	pc_path_put(s, w, pc_upper_hex(c));
-	return 1;
+	if (w->utf_left || b < 0x20 || b == 0x7f || b == '/' || b == '\\')
+		return 0;
+	return pc_path_char(s, w, b);
 }
 
 /* One character.  1 = go on or done, 0 = refused. */
@@ -168,7 +203,7 @@ PC_FN int pc_path_step(struct pc_slot *s, struct pc_path_state *w)
 {
 	if (!s || !w)
 		return 0;
-	u8 c = w->in < s->h.tlen ? s->head[(s->h.tgt + w->in) & PC_HM] : '?';
+	u8 c = w->in < s->h.tlen ? s->head[(s->h.tgt + w->in) & PC_HP] : '?';
 
 	if (c == '%')
 		return pc_path_percent(s, w);
@@ -180,14 +215,14 @@ PC_FN int pc_path_step(struct pc_slot *s, struct pc_path_state *w)
 	}
 	if (c == '\\' || c == ';' || c == '#')
 		return 0;
-	if (c == '/') {
-		if (w->in && !pc_path_segment(w, 0))
-			return 0;
-	} else {
-		w->dots += c == '.' && w->dots == w->seg;
-		w->seg++;
+	if (c != '/') {
+		w->in++;
+		return pc_path_char(s, w, c);
 	}
+	if (w->in && !pc_path_segment(w, 0))
+		return 0;
 	w->in++;
+	w->twice = 0;
 	pc_path_put(s, w, c);
 	return 1;
 }
@@ -198,12 +233,12 @@ PC_FN int pc_path_slow(struct pc_slot *s)
 		return -PC_R_INTERNAL;
 	struct pc_path_state w = {};
 
-	PC_NO_UNROLL for (u32 i = 0; i < PC_PATH_MAX + 1; i++)
-	{
-		if (w.out > PC_PATH_MAX - 3)
-			return -PC_R_PATH_TOO_LONG;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_PATH_MAX + 1; i++) {
 		if (!pc_path_step(s, &w))
 			return -PC_R_PATH_AMBIGUOUS;
+		if (w.out > PC_PATH_MAX)
+			return -PC_R_PATH_TOO_LONG;
 		if (w.done) {
 			s->path_len = w.out;
 			return 1;
@@ -229,9 +264,57 @@ static __always_inline u8 pc_host_char(u8 c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c | 0x20;
-	if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '[' || c == ']' || c == ':')
+	if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
+	    c == '[' || c == ']' || c == ':')
 		return c;
 	return 0;
+}
+
+/* State of the host reader. */
+struct pc_host_state {
+	u32 off, i;  /* start in head[], next character */
+	u32 n;       /* characters stored */
+	u32 bracket; /* 0 none, 1 inside [ ], 2 behind it */
+	u32 port;    /* 1: behind the colon */
+	u32 which;   /* 0: to s->host, 1: to s->path, as scratch */
+	u32 last;    /* character stored last */
+	u32 pad;
+};
+
+/* One character; 1 = fine, 0 = refused.
+ * VERIFIER: a function of its own, because bracket and port differ per path through the loop and every combination
+ * would be followed (1,000,001 insns inlined). */
+PC_FN int pc_host_step(struct pc_slot *s, struct pc_host_state *w)
+{
+	if (!s || !w)
+		return 0;
+	u32 i = w->i++;
+	u8 c = pc_host_char(s->head[(w->off + i) & PC_HP]);
+
+	if (!c)
+		return 0;
+	if (w->port)
+		return c >= '0' && c <= '9';
+	if (c == ':' && w->bracket != 1) {
+		w->port = 1;
+		return 1;
+	}
+	if (w->bracket == 2 || (c == '[' && i) || (c == ']' && w->bracket != 1))
+		return 0;
+	/* an empty label, which some readers drop */
+	if (c == '.' && (!i || w->last == '.'))
+		return 0;
+	if (c == '[')
+		w->bracket = 1;
+	if (c == ']')
+		w->bracket = 2;
+	if (w->which)
+		s->path[i & PC_PM] = c;
+	else
+		s->host[i & (PC_HOST_MAX - 1)] = c;
+	w->last = c;
+	w->n = i + 1;
+	return 1;
 }
 
 /*
@@ -242,52 +325,22 @@ PC_FN int pc_host_normalise(struct pc_slot *s, u32 off, u32 len, u32 which)
 {
 	if (!s)
 		return -PC_R_INTERNAL;
-	u32 n = 0, bracket = 0, port = 0;
+	struct pc_host_state w = { .off = off, .which = which };
 
 	if (len == 0 || len > PC_HOST_MAX - 1)
 		return -PC_R_BAD_HOST;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HOST_MAX; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HOST_MAX; i++) {
 		if (i >= len)
 			break;
-		u8 c = pc_host_char(s->head[(off + i) & PC_HM]);
-
-		if (!c)
+		if (!pc_host_step(s, &w))
 			return -PC_R_BAD_HOST;
-		if (port) {
-			if (c < '0' || c > '9')
-				return -PC_R_BAD_HOST;
-			continue;
-		}
-		if ((c == '[') != (i == 0 && c == '['))
-			return -PC_R_BAD_HOST;
-		if (c == '[')
-			bracket = 1;
-		if (c == ':' && bracket != 1) {
-			port = 1;
-			continue;
-		}
-		if (bracket == 2)
-			return -PC_R_BAD_HOST;
-		if (c == ']') {
-			if (bracket != 1)
-				return -PC_R_BAD_HOST;
-			bracket = 2;
-		}
-		if (which)
-			s->path[i & PC_PM] = c;
-		else
-			s->host[i & (PC_HOST_MAX - 1)] = c;
-		n = i + 1;
 	}
-	if (bracket == 1 || n == 0)
+	if (w.bracket == 1)
 		return -PC_R_BAD_HOST;
-	n &= PC_HOST_MAX - 1;
-	u8 last = which ? s->path[(n - 1) & PC_PM] : s->host[(n - 1) & (PC_HOST_MAX - 1)];
-
-	if (last == '.')
-		n--;
-	return n ? (int)n : -PC_R_BAD_HOST;
+	if (w.last == '.')
+		w.n--;
+	return w.n && w.n < PC_HOST_MAX ? (int)w.n : -PC_R_BAD_HOST;
 }
 
 /* s->host and s->host_len; an absolute-form target must name the same host (THREATS T11).  Uses s->path. */
@@ -309,8 +362,8 @@ PC_FN int pc_host(struct pc_slot *s)
 
 	if (m != n)
 		return -PC_R_BAD_HOST;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HOST_MAX; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HOST_MAX; i++) {
 		if (i >= (u32)n)
 			break;
 		if (s->host[i] != s->path[i])

@@ -11,26 +11,44 @@
 
 #include "maps.h"
 
+/* Row of the state that the one at row leads to for a byte of a class; the dead one leads to itself. */
+static __always_inline u32 pc_dfa_next(u32 row, u32 class)
+{
+	u32 k = row + 1 + class;
+	struct pc_cell *state = pc_map_get(pc_dfa, &row), *cell = pc_map_get(pc_dfa, &k);
+
+	if (!state || !cell)
+		return 0;
+	/* VERIFIER: a branch for the choice would be the fourth of each turn of a long loop, and no more than 8192 may wait
+	 * to be followed.  All ones when the cell is the state's own: */
+	u64 own = ((u64)(cell->tag ^ (PC_CELL_OF | row)) - 1) >> 32;
+
+	PC_OPAQUE(own);
+	return state->row ^ ((state->row ^ cell->row) & (u32)own);
+}
+
+/* What the state at row accepts, 0 = nothing. */
+static __always_inline u32 pc_dfa_accepts(u32 row)
+{
+	struct pc_cell *state = pc_map_get(pc_dfa, &row);
+
+	return row && state ? state->tag : 0;
+}
+
 /* Accept value after the bytes of s->path, from row; 0 = no rule. */
 PC_FN int pc_dfa_path(struct pc_slot *s, struct pc_classes *c, u32 row)
 {
 	if (!s || !c)
 		return 0;
-	u32 n = s->path_len, accept = 0;
+	u32 n = s->path_len;
 
-	PC_NO_UNROLL for (u32 i = 0; i < PC_PATH_MAX; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_PATH_MAX; i++) {
 		if (i >= n)
 			break;
-		u32 k = row + c->c[s->path[i]];
-		struct pc_cell *cell = pc_map_get(pc_dfa, &k);
-
-		if (!cell || !cell->row)
-			return 0;
-		row = cell->row;
-		accept = cell->accept;
+		row = pc_dfa_next(row, c->c[s->path[i]]);
 	}
-	return accept;
+	return pc_dfa_accepts(row);
 }
 
 /* Accept value after the bytes of s->host from last to first: suffixes become prefixes. */
@@ -38,21 +56,15 @@ PC_FN int pc_dfa_host(struct pc_slot *s, struct pc_classes *c, u32 row)
 {
 	if (!s || !c)
 		return 0;
-	u32 n = s->host_len, accept = 0;
+	u32 n = s->host_len;
 
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HOST_MAX; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HOST_MAX; i++) {
 		if (i >= n)
 			break;
-		u32 k = row + c->c[s->host[(n - 1 - i) & (PC_HOST_MAX - 1)]];
-		struct pc_cell *cell = pc_map_get(pc_dfa, &k);
-
-		if (!cell || !cell->row)
-			return 0;
-		row = cell->row;
-		accept = cell->accept;
+		row = pc_dfa_next(row, c->c[s->host[(n - 1 - i) & (PC_HOST_MAX - 1)]]);
 	}
-	return accept;
+	return pc_dfa_accepts(row);
 }
 
 static __always_inline int pc_decided(struct pc_slot *s, u32 reason)
@@ -87,9 +99,11 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 {
 	if (!s)
 		return 0;
-	u32 half = s->d.half & 1, key = s->d.port;
+	/* VERIFIER: a variable whose address was taken is re-read from the stack without its bounds, so the index
+	 * into the port's arrays is another one than the map key. */
+	u32 half = s->d.half & 1, half_key = half, key = s->d.port;
 	struct pc_port *port = pc_map_get(pc_ports, &key);
-	struct pc_classes *c = pc_map_get(pc_classes, &half);
+	struct pc_classes *c = pc_map_get(pc_classes, &half_key);
 
 	s->d.policy = s->d.rule = 0;
 	s->d.reason = PC_R_NONE;
@@ -187,7 +201,8 @@ PC_FN int pc_rule_check(struct pc_slot *s, struct pc_rule *r)
 			if (!(s->id.flags & PC_ID_AUTH_TIME))
 				return PC_R_MFA_STALE;
 			/* an auth_time in the future is young, not old */
-			if (s->jwt.now_s > s->id.auth_time && s->jwt.now_s - s->id.auth_time > r->mfa_max_age_s)
+			if (s->jwt.now_s > s->id.auth_time &&
+			    s->jwt.now_s - s->id.auth_time > r->mfa_max_age_s)
 				return PC_R_MFA_STALE;
 		}
 	}
@@ -204,14 +219,16 @@ PC_FN int pc_policy_decide(struct pc_slot *s)
 	if (s->token_state == PC_TOKEN_INVALID)
 		return pc_decided(s, s->token_reason ? s->token_reason : PC_R_INTERNAL);
 	if (!s->d.rule)
-		return pc_decided(s, s->token_state == PC_TOKEN_VALID ? PC_R_DEFAULT_DENY : PC_R_DEFAULT_DENY_ANONYMOUS);
+		return pc_decided(s, s->token_state == PC_TOKEN_VALID ? PC_R_DEFAULT_DENY
+								      : PC_R_DEFAULT_DENY_ANONYMOUS);
 	u32 i = s->d.rule - 1;
 	struct pc_rule *r = pc_map_get(pc_rules, &i);
 
 	if (!r)
 		return pc_policy_internal(s);
 	if (s->token_state == PC_TOKEN_NONE)
-		return pc_decided(s, r->auth == PC_AUTH_OPTIONAL ? PC_R_OPTIONAL_ANONYMOUS : PC_R_TOKEN_MISSING);
+		return pc_decided(s,
+				  r->auth == PC_AUTH_OPTIONAL ? PC_R_OPTIONAL_ANONYMOUS : PC_R_TOKEN_MISSING);
 	return pc_decided(s, pc_rule_check(s, r));
 }
 

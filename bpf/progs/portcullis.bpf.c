@@ -1,4 +1,334 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-#include "../lib/maps.h"
+/*
+ * The datapath.
+ *
+ * pc_sockops takes every accepted connection of a protected port into pc_socks; pc_entry then sees each of its
+ * socket buffers before the application does and tail-calls pc_http, which reads requests and decides; pc_token and a
+ * program for its algorithm verify a token and call back.  pc_guard drops payload of connections that pc_socks does not hold.
+ * pc_inject carries the agent's replies to the clients.
+ */
+#include "run.h"
+#include "sockets.h"
+#include "../lib/budget.h"
+#include "../lib/cache.h"
+#include "../lib/jwt.h"
+#include "../lib/refused.h"
+#include "../lib/revoked.h"
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-SEC("sockops") int pc_sockops(struct bpf_sock_ops *ops PC_UNUSED) { return 1; }
+
+/* A free scratch slot of this CPU, or NULL.  Claimed with cmpxchg: a run may be interrupted by another one on the
+ * same CPU (softirq over process context), and a nested run must take another slot. */
+static __always_inline struct pc_slot *pc_slot_claim(struct pc_conn *conn)
+{
+	u32 base = bpf_get_smp_processor_id() * PC_SLOTS_PER_CPU;
+
+	PC_NO_UNROLL for (u32 i = 0; i < PC_SLOTS_PER_CPU; i++)
+	{
+		u32 k = base + i;
+		struct pc_slot *s = bpf_map_lookup_elem(&pc_slots, &k);
+
+		if (!s)
+			return 0;
+		if (__sync_val_compare_and_swap(&s->busy, 0, 1) == 0) {
+			conn->slot = k + 1;
+			return s;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void pc_slot_release(struct pc_slot *s, struct pc_conn *conn)
+{
+	conn->slot = 0;
+	PC_FENCE;
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+static __always_inline struct pc_slot *pc_slot_of(struct pc_conn *conn)
+{
+	u32 k = conn->slot - 1;
+
+	return conn->slot ? bpf_map_lookup_elem(&pc_slots, &k) : 0;
+}
+
+/* Starts a run: what was configured at this moment decides every request of the buffer. */
+static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	u32 zero = 0;
+	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
+	struct tcp_sock *tp = pc_tcp(skb);
+
+	__builtin_memset(&s->run, 0, sizeof(s->run));
+	s->run.entry_ns = bpf_ktime_get_ns();
+	s->run.len = skb->len;
+	s->run.reply_due = conn->pending || (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
+	s->d.half = active ? *active & 1 : 0;
+	s->d.generation = active ? *active >> 1 : 0;
+	s->d.port = skb->local_port;
+	s->token_state = PC_TOKEN_NONE;
+}
+
+/*
+ * The buffer must continue the stream exactly where the last one ended.  An overlapping retransmission is handed
+ * over whole (tcp_read_skb does not trim as recv does), so its known bytes are cut off here.  1 = fine.
+ * Until a stream parser is attached, skb->cb[0] is TCP_SKB_CB(skb)->seq.
+ */
+static __always_inline int pc_sequence(struct __sk_buff *skb, struct pc_conn *conn)
+{
+	u32 seq = skb->cb[0], overlap = conn->exp_seq - seq;
+
+	if (conn->skbs == 0 && overlap) {
+		/* TCP Fast Open: data of the SYN was queued before the connection was established */
+		struct tcp_sock *tp = pc_tcp(skb);
+
+		if (tp && tp->copied_seq == seq)
+			overlap = 0;
+	}
+	if (overlap) {
+		if (overlap > PC_TRIM_MAX || overlap >= skb->len)
+			return 0;
+		if (bpf_skb_adjust_room(skb, -(s32)overlap, 0, 0))
+			return 0;
+		seq += overlap;
+		PC_COUNT(trimmed);
+	}
+	conn->exp_seq = seq + skb->len;
+	conn->skbs++;
+	return 1;
+}
+
+SEC("sk_skb/stream_verdict")
+int pc_entry(struct __sk_buff *skb)
+{
+	/* Live connections keep the program that was attached when they came; a tail call lets the agent replace the
+	 * rest under them. */
+	bpf_tail_call(skb, &pc_progs, PC_PROG_HTTP);
+	PC_COUNT(tail_call_failed);
+	return SK_DROP;
+}
+
+/* Cases that need no scratch: SK_PASS or SK_DROP, or -1 to go on. */
+static __always_inline int pc_quick(struct __sk_buff *skb, struct pc_conn *conn)
+{
+	if (conn->state == PC_ST_POISON)
+		return pc_drop_silently(skb);
+	if (conn->state == PC_ST_OPAQUE) {
+		PC_COUNT_N(passed_bytes, skb->len);
+		return SK_PASS;
+	}
+	if (conn->state == PC_ST_BODY && conn->remain > skb->len && !conn->pending) {
+		conn->remain -= skb->len;
+		if (conn->denied)
+			return pc_drop_silently(skb);
+		PC_COUNT_N(passed_bytes, skb->len);
+		return SK_PASS;
+	}
+	return -1;
+}
+
+SEC("sk_skb/stream_verdict")
+int pc_http(struct __sk_buff *skb)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+	struct pc_slot *s;
+	int r = PC_STEP_GO;
+
+	if (skb->len == 0)
+		return SK_PASS;      /* a bare FIN carries no byte */
+	if (!conn) {
+		PC_COUNT(no_conn);
+		return SK_DROP;
+	}
+	s = pc_slot_of(conn);
+	if (!s) {
+		PC_COUNT(verdicts);
+		if (!pc_sequence(skb, conn)) {
+			PC_COUNT(stream_gap);
+			return pc_kill(skb, 0, conn);
+		}
+		r = pc_quick(skb, conn);
+		if (r >= 0)
+			return r;
+		s = pc_slot_claim(conn);
+		if (!s) {
+			PC_COUNT(no_slot);
+			return pc_kill(skb, 0, conn);
+		}
+		pc_run_start(skb, s, conn);
+	}
+	PC_NO_UNROLL for (u32 i = 0; i < 2 * PC_MSGS_PER_SKB_MAX; i++)
+	{
+		r = pc_step(skb, s, conn);
+		if (r != PC_STEP_GO)
+			break;
+	}
+	if (r == PC_STEP_TOKEN) {
+		s->run.phase = PC_PHASE_TOKEN;
+		s->run.verify_start_ns = bpf_ktime_get_ns();
+		bpf_tail_call(skb, &pc_progs, PC_PROG_TOKEN);
+		/* The chain is at its limit of 33 calls, or the program is missing. */
+		PC_COUNT(tail_call_failed);
+		s->run.phase = PC_PHASE_NEXT;
+		s->token_state = PC_TOKEN_INVALID;
+		s->token_reason = PC_R_INTERNAL;
+		pc_policy_decide(s);
+		pc_settle(s, conn);
+	}
+	r = pc_finish(skb, s, conn);
+	pc_slot_release(s, conn);
+	return r;
+}
+
+/* Unix seconds, or 0 while the agent has not set the clock. */
+static __always_inline u64 pc_now_s(void)
+{
+	u32 zero = 0;
+	struct pc_clock *c = bpf_map_lookup_elem(&pc_clock, &zero);
+
+	if (!c || c->boot_to_unix_ns <= 0)
+		return 0;
+	return (bpf_ktime_get_boot_ns() + (u64)c->boot_to_unix_ns) / 1000000000ULL;
+}
+
+/* Back to pc_http with the token's state. */
+static __always_inline int pc_token_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 reason)
+{
+	s->token_state = reason ? PC_TOKEN_INVALID : PC_TOKEN_VALID;
+	s->token_reason = reason;
+	if (reason)
+		PC_COUNT(verify_bad);
+	else
+		PC_COUNT(verify_ok);
+	bpf_tail_call(skb, &pc_progs, PC_PROG_HTTP);
+	PC_COUNT(tail_call_failed);
+	int r = pc_kill(skb, 0, conn);
+
+	pc_slot_release(s, conn);
+	return r;
+}
+
+static __always_inline struct pc_source pc_source(struct __sk_buff *skb)
+{
+	u64 addr[2] = {};
+	u32 ipv6 = pc_addresses(skb, (u8 *)addr, 0);
+
+	return pc_source_of(addr, ipv6);
+}
+
+/* Everything but the signature, which is checked by the program of the key's algorithm: cheap refusals first. */
+SEC("sk_skb/stream_verdict")
+int pc_token(struct __sk_buff *skb)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+	struct pc_slot *s = conn ? pc_slot_of(conn) : 0;
+
+	if (!conn || !s)
+		return SK_DROP;
+	s->jwt.tok = s->h.tok;
+	s->jwt.tok_len = s->h.tok_len;
+	s->jwt.half = s->d.half;
+	s->jwt.reason = 0;
+	s->jwt.now_s = pc_now_s();
+	if (!s->jwt.now_s)
+		return pc_token_done(skb, s, conn, PC_R_INTERNAL);
+	int hit = pc_cache_get(s);
+
+	s->run.cache_hit = hit > 0;
+	if (hit > 0)
+		PC_COUNT(cache_hit);
+	if (hit)
+		return pc_token_done(skb, s, conn, hit > 0 ? 0 : s->jwt.reason);
+	PC_COUNT(cache_miss);
+	if (pc_jwt_parse(s))
+		return pc_token_done(skb, s, conn, s->jwt.reason ? s->jwt.reason : PC_R_INTERNAL);
+	if (pc_refused_get(s))
+		return pc_token_done(skb, s, conn, PC_R_TOKEN_SIGNATURE);
+	/* the signature will stand where the claims do now; whether they are revoked is not for a forger to learn */
+	s->jwt.revoked = pc_revoked_token(&s->jwt);
+	s->run.crypto_start_ns = bpf_ktime_get_ns();
+	if (!pc_budget_open(pc_source(skb), s->run.crypto_start_ns))
+		return pc_token_done(skb, s, conn, PC_R_NO_CAPACITY);
+	bpf_tail_call(skb, &pc_progs, PC_PROG_TOKEN + s->jwt.alg);
+	return pc_token_done(skb, s, conn, PC_R_INTERNAL);
+}
+
+/* The signature is checked: accounts, remembers, and goes back. */
+static __always_inline int pc_signature_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, int valid)
+{
+	pc_budget_close(pc_source(skb), s->run.crypto_start_ns, bpf_ktime_get_ns(), valid);
+	if (!valid) {
+		pc_refused_put(s);
+		return pc_token_done(skb, s, conn, PC_R_TOKEN_SIGNATURE);
+	}
+	if (s->jwt.revoked)
+		return pc_token_done(skb, s, conn, PC_R_TOKEN_REVOKED);
+	pc_cache_put(s);
+	return pc_token_done(skb, s, conn, 0);
+}
+
+#define PC_SIGNATURE_PROGRAM(name, verify) \
+	SEC("sk_skb/stream_verdict") \
+	int name(struct __sk_buff *skb) \
+	{ \
+		u64 cookie = bpf_get_socket_cookie(skb); \
+		struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie); \
+		struct pc_slot *s = conn ? pc_slot_of(conn) : 0; \
+\
+		if (!conn || !s) \
+			return SK_DROP; \
+		return pc_signature_done(skb, s, conn, verify(s) == 1); \
+	}
+PC_SIGNATURE_PROGRAM(pc_rs256, pc_jwt_rs256_2048)
+PC_SIGNATURE_PROGRAM(pc_rs256_3072, pc_jwt_rs256_3072)
+PC_SIGNATURE_PROGRAM(pc_rs256_4096, pc_jwt_rs256_4096)
+PC_SIGNATURE_PROGRAM(pc_es256, pc_jwt_es256)
+
+/* A datagram that the agent sent: to the client of pc_target, if it has a denial that waits for its reply. */
+SEC("sk_skb/stream_verdict")
+int pc_inject(struct __sk_buff *skb)
+{
+	u32 zero = 0;
+	struct pc_target *t = bpf_map_lookup_elem(&pc_target, &zero);
+
+	if (!t)
+		return SK_DROP;
+	u64 cookie = t->cookie;
+
+	if (!cookie) {
+		/* priming: the failing redirect is what breaks the sink's pipe */
+		u64 key = 0;
+
+		return bpf_sk_redirect_hash(skb, &pc_sinks, &key, 0);
+	}
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+
+	if (!conn || !conn->pending) {
+		PC_COUNT(inject_refused);
+		return SK_DROP;
+	}
+	/* The client must be told to close, and this reply does not say so: ask again. */
+	if (conn->pending == 1 && conn->closing && !t->last) {
+		struct pc_reply *r = bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0);
+
+		if (!r)
+			return SK_DROP;
+		__builtin_memset(r, 0, sizeof(*r));
+		r->cookie = cookie;
+		r->decision = t->decision;
+		r->boot_ns = bpf_ktime_get_boot_ns();
+		r->kind = PC_REPLY_SEND;
+		r->status = t->status;
+		r->reason = t->reason;
+		r->close = 1;
+		r->head_request = t->head_request;
+		r->mfa_max_age_s = t->mfa_max_age_s;
+		bpf_ringbuf_submit(r, 0);
+		return SK_DROP;
+	}
+	__sync_fetch_and_add(&conn->injected, skb->len);
+	__sync_fetch_and_add(&conn->pending, -1);
+	return bpf_sk_redirect_hash(skb, &pc_socks, &cookie, 0);
+}

@@ -6,7 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::limits::{
     EVENT_HOST_MAX, EVENT_METHOD_MAX, EVENT_PATH_MAX, HALVES, NAME_MAX, PRINCIPAL_WORDS, RSA2048_LIMBS,
+    RSA3072_LIMBS, RSA4096_LIMBS,
 };
+
+/// Tag of cells that say where a state leads, `PC_CELL_OF`.
+pub const CELL_OF: u32 = 0x8000_0000;
 
 /// Modes, `enum pc_mode`.
 pub mod mode {
@@ -89,6 +93,14 @@ pub mod name_kind {
     pub const AUDIENCE: u8 = 6;
     /// Key of an issuer, to `alg << 16 | index`.
     pub const KID: u8 = 7;
+    /// Key of `pc_revoked`: `sub` of an issuer.
+    pub const REVOKED_SUB: u8 = 16;
+    /// Key of `pc_revoked`: `sid` of an issuer.
+    pub const REVOKED_SID: u8 = 17;
+    /// Key of `pc_revoked`: `jti` of an issuer.
+    pub const REVOKED_JTI: u8 = 18;
+    /// Key of `pc_revoked`: `org_id` of an issuer.
+    pub const REVOKED_ORG: u8 = 19;
 }
 /// Algorithms, `enum pc_alg`.
 pub mod alg {
@@ -117,6 +129,20 @@ pub mod identity_flag {
     /// `auth_time` is present.
     pub const AUTH_TIME: u32 = 8;
 }
+/// States of a connection's stream, `enum pc_state`.
+pub mod conn_state {
+    /// A request head is next.
+    pub const HEAD: u32 = 0;
+    /// Monitor mode: not followed any more.
+    pub const OPAQUE: u32 = 10;
+    /// Nothing passes any more.
+    pub const POISON: u32 = 11;
+}
+/// Flags of `pc_conn`.
+pub mod conn_flag {
+    /// Its socket is in `pc_socks`.
+    pub const CONTROLLED: u32 = 1;
+}
 /// Flags of `pc_event`.
 pub mod event_flag {
     /// The token came from the cache.
@@ -127,18 +153,10 @@ pub mod event_flag {
     pub const WOULD_DENY: u16 = 4;
     /// `saddr` is IPv6.
     pub const IPV6: u16 = 8;
-    /// The connection was poisoned or closed with the reply.
-    pub const CLOSED: u16 = 16;
     /// A bearer token was sent.
-    pub const TOKEN_SENT: u16 = 32;
-    /// The kernel answered by itself.
-    pub const REPLY_KERNEL: u16 = 64;
-    /// The agent answers.
-    pub const REPLY_AGENT: u16 = 128;
-    /// Nobody answers: the connection is destroyed.
-    pub const NO_REPLY: u16 = 256;
+    pub const TOKEN_SENT: u16 = 16;
     /// The token says MFA.
-    pub const MFA: u16 = 512;
+    pub const MFA: u16 = 32;
 }
 /// Kinds of `pc_reply`.
 pub mod reply_kind {
@@ -185,12 +203,12 @@ twin! {
     }
 }
 twin! {
-    /// `struct pc_cell`: one automaton transition.
+    /// `struct pc_cell`: a state of an automaton, or where one leads for a class.
     Cell {
-        /// Row of the next state.
+        /// Row of the next state; in a state: of the default one.
         row: u32,
-        /// What the next state accepts.
-        accept: u32,
+        /// [`CELL_OF`] and the row of the state that it belongs to; in a state: what that accepts.
+        tag: u32,
     }
 }
 twin! {
@@ -213,8 +231,8 @@ twin! {
         pad: [u8; 2],
         /// Start row of the path automaton.
         path_row: u32,
-        /// Rule set of the empty path.
-        root_accept: u32,
+        /// Zero.
+        pad2: u32,
     }
 }
 twin! {
@@ -303,6 +321,60 @@ twin! {
     }
 }
 twin! {
+    /// `struct pc_rsa3072_key`.
+    Rsa3072Key {
+        /// Modulus.
+        n: [u32; RSA3072_LIMBS + 4],
+        /// `-R^-65535 mod n`.
+        c1: [u32; RSA3072_LIMBS + 4],
+        /// `EM0 * c1 mod n`.
+        k1: [u32; RSA3072_LIMBS + 4],
+        /// `-n^-1 mod 2^31`.
+        n0: u32,
+        /// Zero.
+        pad: u32,
+    }
+}
+twin! {
+    /// `struct pc_rsa4096_key`.
+    Rsa4096Key {
+        /// Modulus.
+        n: [u32; RSA4096_LIMBS + 4],
+        /// `-R^-65535 mod n`.
+        c1: [u32; RSA4096_LIMBS + 4],
+        /// `EM0 * c1 mod n`.
+        k1: [u32; RSA4096_LIMBS + 4],
+        /// `-n^-1 mod 2^31`.
+        n0: u32,
+        /// Zero.
+        pad: u32,
+    }
+}
+twin! {
+    /// `struct pc_p256_point`: affine coordinates times 2^261 mod p.
+    #[derive(Eq, PartialEq)]
+    P256Point {
+        /// Words, least significant first.
+        x: [u64; 4],
+        /// Words, least significant first.
+        y: [u64; 4],
+    }
+}
+twin! {
+    /// `struct pc_revocation`.
+    Revocation {
+        /// Tokens with an earlier `iat`, or none, are refused; Unix seconds.
+        not_before: u64,
+    }
+}
+twin! {
+    /// `struct pc_secret`.
+    Secret {
+        /// Random, not zero.
+        key: [u64; 2],
+    }
+}
+twin! {
     /// `struct pc_clock`.
     Clock {
         /// Unix time minus boot time, ns.
@@ -343,6 +415,45 @@ twin! {
         kid_len: u8,
         /// First bytes of the kid.
         kid: [u8; 31],
+    }
+}
+twin! {
+    /// `struct pc_conn`.
+    Conn {
+        /// Bytes of body or chunk left.
+        remain: u64,
+        /// `conn_state::*`.
+        state: u32,
+        /// `conn_flag::*`.
+        flags: u32,
+        /// The request in hand was denied.
+        denied: u32,
+        /// TCP sequence number that comes next.
+        exp_seq: u32,
+        /// Buffers seen.
+        skbs: u32,
+        /// Scratch slot + 1 while a run is under way.
+        slot: u32,
+        /// Requests seen.
+        requests: u32,
+        /// A request was passed.
+        owed: u32,
+        /// `write_seq` when it was.
+        pass_wseq: u32,
+        /// `write_seq` at the first unanswered denial.
+        deny_wseq: u32,
+        /// Replies asked of the agent, not yet injected.
+        pending: u32,
+        /// Bytes injected since `deny_wseq`.
+        injected: u32,
+        /// The reply on its way closes the connection.
+        closing: u32,
+        /// Bytes of a split head kept.
+        head_n: u32,
+        /// Position within chunk framing.
+        chunk_digits: u32,
+        /// Bytes of the trailer section.
+        trailer: u32,
     }
 }
 twin! {
@@ -444,10 +555,18 @@ twin! {
     Target {
         /// Socket cookie, 0 = prime the sink.
         cookie: u64,
+        /// Decision id.
+        decision: u64,
+        /// HTTP status.
+        status: u16,
+        /// Reason code.
+        reason: u16,
         /// The reply closes the connection.
         last: u32,
-        /// Zero.
-        pad: u32,
+        /// For an RFC 9470 challenge.
+        mfa_max_age_s: u32,
+        /// The request was HEAD.
+        head_request: u32,
     }
 }
 twin! {

@@ -152,6 +152,42 @@ impl HostFn {
     pub const POLICY_MATCH: Self = Self(pc_policy_match);
     /// `pc_policy_decide`.
     pub const POLICY_DECIDE: Self = Self(pc_policy_decide);
+
+    /// The token step of this name (tests/token_steps.h), if there is one.
+    pub fn step(name: &str) -> Option<Self> {
+        STEPS.iter().find(|step| step.0 == name).map(|step| Self(step.1))
+    }
+}
+
+macro_rules! steps {
+    ($($name:literal = $function:ident),* $(,)?) => {
+        const STEPS: &[(&str, unsafe extern "C" fn(*mut u8) -> c_int)] = &[$(($name, $function)),*];
+
+        unsafe extern "C" {
+            $(fn $function(slot: *mut u8) -> c_int;)*
+        }
+    };
+}
+steps! {
+    "sha256" = pc_host_step_sha256,
+    "rsa2048" = pc_host_step_rsa2048,
+    "rsa3072" = pc_host_step_rsa3072,
+    "rsa4096" = pc_host_step_rsa4096,
+    "p256" = pc_host_step_p256,
+    "b64url" = pc_host_step_b64url,
+    "json" = pc_host_step_json,
+    "jwt_parse" = pc_host_step_jwt_parse,
+    "jwt_rs256_2048" = pc_host_step_jwt_rs256_2048,
+    "jwt_rs256_3072" = pc_host_step_jwt_rs256_3072,
+    "jwt_rs256_4096" = pc_host_step_jwt_rs256_4096,
+    "jwt_es256" = pc_host_step_jwt_es256,
+    "cache_get" = pc_host_step_cache_get,
+    "cache_put" = pc_host_step_cache_put,
+    "refused_get" = pc_host_step_refused_get,
+    "refused_put" = pc_host_step_refused_put,
+    "revoked" = pc_host_step_revoked,
+    "budget_open" = pc_host_step_budget_open,
+    "budget_close" = pc_host_step_budget_close,
 }
 
 macro_rules! slot_fields {
@@ -201,6 +237,8 @@ slot_fields! {
     REASON = c"d.reason",
     /// `d.mode`.
     MODE = c"d.mode",
+    /// `d.mfa_max_age_s`.
+    MFA_MAX_AGE = c"d.mfa_max_age_s",
     /// `token_state`.
     TOKEN_STATE = c"token_state",
     /// `token_reason`.
@@ -229,8 +267,50 @@ slot_fields! {
     JWT_NOW = c"jwt.now_s",
     /// `jwt.reason`.
     JWT_REASON = c"jwt.reason",
+    /// `jwt.alg`.
+    JWT_ALG = c"jwt.alg",
+    /// `jwt.key`.
+    JWT_KEY = c"jwt.key",
+    /// `jwt.issuer`.
+    JWT_ISSUER = c"jwt.issuer",
+    /// `jwt.end`.
+    JWT_END = c"jwt.end",
+    /// `jwt.mask`.
+    JWT_MASK = c"jwt.mask",
+    /// `jwt.seen`.
+    JWT_SEEN = c"jwt.seen",
+    /// `jwt.nvals`.
+    JWT_VALUES = c"jwt.nvals",
+    /// `jwt.mfa`.
+    JWT_MFA = c"jwt.mfa",
+    /// `jwt.exp`.
+    JWT_EXP = c"jwt.exp",
+    /// `jwt.nbf`.
+    JWT_NBF = c"jwt.nbf",
+    /// `jwt.iat`.
+    JWT_IAT = c"jwt.iat",
+    /// `jwt.auth_time`.
+    JWT_AUTH_TIME = c"jwt.auth_time",
+    /// `jwt.v`, 8 bytes each.
+    JWT_VALUE = c"jwt.v",
+    /// `jwt.json`.
+    JWT_JSON = c"jwt.json",
+    /// `jwt.sha`.
+    JWT_SHA = c"jwt.sha",
+    /// `d.generation`.
+    GENERATION = c"d.generation",
+    /// `run.entry_ns`.
+    ENTRY_NS = c"run.entry_ns",
+    /// `run.verify_start_ns`.
+    VERIFY_START_NS = c"run.verify_start_ns",
+    /// `cached.id`.
+    CACHED_ID = c"cached.id",
+    /// `fingerprint`.
+    FINGERPRINT = c"fingerprint",
     /// `rsa`.
     RSA = c"rsa",
+    /// `p256`.
+    P256 = c"p256",
 }
 
 // === impl SlotField ===
@@ -295,7 +375,13 @@ struct CLayoutRow {
 
 unsafe extern "C" {
     fn pc_host_reset();
-    fn pc_host_update(name: *const c_char, key: *const u8, key_size: usize, value: *const u8, value_size: usize) -> c_int;
+    fn pc_host_update(
+        name: *const c_char,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> c_int;
     fn pc_host_delete(name: *const c_char, key: *const u8, key_size: usize) -> c_int;
     fn pc_host_slot() -> *mut u8;
     fn pc_host_slot_size() -> usize;

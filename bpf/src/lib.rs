@@ -6,7 +6,9 @@ pub mod abi;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod limits;
+pub mod p256_tables;
 pub mod reason;
+pub mod rsa_key;
 
 /// ELF object of the datapath: sockops, verdict chain, guard, inject.
 pub const OBJECT: &[u8] = aligned!("portcullis.bpf.o");

@@ -55,6 +55,4 @@ int t_policy(struct __sk_buff *skb PC_UNUSED)
 	return s->d.reason;
 }
 
-#if __has_include("token_test.bpf.c")
 #include "token_test.bpf.c"
-#endif

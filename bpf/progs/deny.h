@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * How a denied request is dropped and answered.
+ *
+ * First choice: the buffer is dropped without waking the application, and the agent injects the whole reply.
+ * When the agent is gone its sink has left pc_sinks, the redirect says so, and the kernel answers by itself with
+ * a reply of exactly the buffer's length (tcp_read_skb counts skb->len after the program, so any other length
+ * leaves copied_seq wrong).
+ */
+#ifndef PC_DENY_H
+#define PC_DENY_H
+
+#include "event.h"
+
+/* Drops without waking the reader.  SK_DROP: there is no sink, the drop wakes it. */
+static __always_inline int pc_drop_silently(struct __sk_buff *skb)
+{
+	u64 key = 0;
+
+	PC_COUNT_N(dropped_bytes, skb->len);
+	return bpf_sk_redirect_hash(skb, &pc_sinks, &key, 0);
+}
+
+#define PC_TEXT_400 "HTTP/1.1 400 Bad Request\r\n"
+#define PC_TEXT_401 "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n"
+#define PC_TEXT_403 "HTTP/1.1 403 Forbidden\r\n"
+#define PC_TEXT_431 "HTTP/1.1 431 Request Header Fields Too Large\r\n"
+#define PC_TEXT_503 "HTTP/1.1 503 Service Unavailable\r\n"
+#define PC_TEXT_CLOSE "Connection: close\r\n"
+#define PC_TEXT_LENGTH "Content-Length: 000000\r\n\r\n"
+#define PC_DENY_PUT(text) \
+	do { \
+		__builtin_memcpy(s->head, text, sizeof(text) - 1); \
+		n = sizeof(text) - 1; \
+	} while (0)
+#define PC_PUT_CASE(text) \
+	do { \
+		if (close) \
+			PC_DENY_PUT(text PC_TEXT_CLOSE PC_TEXT_LENGTH); \
+		else \
+			PC_DENY_PUT(text PC_TEXT_LENGTH); \
+	} while (0)
+
+/* Header section for `want` bytes in s->head; its length, or 0 when want is too small or too large. */
+PC_FN int pc_reply_head(struct pc_slot *s, u32 status, u32 close, u32 want)
+{
+	if (!s)
+		return 0;
+	u32 n;
+
+	switch (status) {
+	case 400:
+		PC_PUT_CASE(PC_TEXT_400);
+		break;
+	case 401:
+		PC_PUT_CASE(PC_TEXT_401);
+		break;
+	case 403:
+		PC_PUT_CASE(PC_TEXT_403);
+		break;
+	case 431:
+		PC_PUT_CASE(PC_TEXT_431);
+		break;
+	default:
+		PC_PUT_CASE(PC_TEXT_503);
+		break;
+	}
+	if (want < n || want - n > 999999)
+		return 0;
+	u32 body = want - n;
+
+	PC_NO_UNROLL for (u32 i = 0; i < 6; i++)
+	{
+		/* the last digit stands five bytes before the end of the header section */
+		s->head[(n - 5 - i) & PC_HM] = '0' + body % 10;
+		body /= 10;
+	}
+	return n;
+}
+
+/* Fills s->head[from ..] with spaces, from below 256: white space is a legal body of any length. */
+PC_FN int pc_reply_pad(struct pc_slot *s, u32 from)
+{
+	if (!s)
+		return 0;
+	from &= 255;
+	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8; i++)
+	{
+		*(u64 *)(s->head + from + i * 8) = PC_K(' ');
+		PC_FENCE;      /* clang would call memset, which BPF does not have */
+	}
+	return 0;
+}
+
+/* Overwrites the whole buffer with a reply; 1 = done. */
+PC_FN int pc_reply_store(struct __sk_buff *skb, struct pc_slot *s, u32 status, u32 close)
+{
+	if (!s)
+		return 0;
+	u32 left = skb->len, off = 0;
+	int n = pc_reply_head(s, status, close, left);
+
+	if (n <= 0)
+		return 0;
+	pc_reply_pad(s, n);
+	PC_NO_UNROLL for (u32 i = 0; i < 16; i++)
+	{
+		u32 k = left > PC_HEAD_MAX ? PC_HEAD_MAX : left;
+
+		if (!left)
+			return 1;
+		k = (k - 1) & PC_HM;
+		PC_OPAQUE(k);
+		k++;
+		if (bpf_skb_store_bytes(skb, off, s->head, k, 0))
+			return 0;
+		off += k;
+		left -= k;
+		if (i == 0)
+			pc_reply_pad(s, 0);
+	}
+	return left == 0;
+}
+
+/* The connection cannot go on. */
+PC_FN int pc_kill(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!conn)
+		return SK_DROP;
+	if (conn->state != PC_ST_POISON)
+		PC_COUNT(poisoned);
+	conn->state = PC_ST_POISON;
+	pc_ask_destroy(skb, s);
+	return pc_drop_silently(skb);
+}
+
+/* Answers in the kernel: the buffer becomes the reply and goes out on the same socket. */
+PC_FN int pc_reply_kernel(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 close)
+{
+	if (!s || !conn)
+		return SK_DROP;
+	u64 cookie = bpf_get_socket_cookie(skb);
+
+	if (!pc_reply_store(skb, s, pc_status(s->d.reason), close))
+		return pc_kill(skb, s, conn);
+	if (close)
+		conn->state = PC_ST_POISON;
+	PC_COUNT(replies_kernel);
+	return bpf_sk_redirect_hash(skb, &pc_socks, &cookie, 0);
+}
+
+/* Whether the agent answers: one that hangs keeps its sink, but lets the time run out. */
+static __always_inline int pc_agent_well(void)
+{
+	u32 zero = 0;
+	u64 *until = bpf_map_lookup_elem(&pc_beat, &zero);
+
+	return until && *until > bpf_ktime_get_boot_ns();
+}
+
+/* Drops the buffer and has the request answered; the verdict. */
+PC_FN int pc_deny(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 queued)
+{
+	if (!s || !conn)
+		return SK_DROP;
+	/* Bytes behind a silently dropped buffer are not looked at before the next segment: close then.  A body that
+	 * is still to come, and a head of which the application holds a part, end the connection too. */
+	u32 close = s->run.close || conn->state != PC_ST_HEAD;
+	struct pc_reply *r = pc_agent_well() ? bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0) : 0;
+
+	if (r) {
+		u32 agent_close = close || queued;
+
+		pc_reply_fill(skb, s, r, PC_REPLY_SEND, agent_close);
+		int verdict = pc_drop_silently(skb);
+
+		if (verdict == SK_PASS) {
+			if (agent_close) {
+				conn->state = PC_ST_POISON;
+				conn->closing = 1;
+			}
+			__sync_fetch_and_add(&conn->pending, 1);
+			bpf_ringbuf_submit(r, 0);
+			PC_COUNT(replies_agent);
+			return verdict;
+		}
+		bpf_ringbuf_discard(r, 0);
+	}
+	return pc_reply_kernel(skb, s, conn, close);
+}
+
+#endif

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* One run over one socket buffer: which requests it holds, what is decided for each, what becomes of the buffer. */
+#ifndef PC_RUN_H
+#define PC_RUN_H
+
+#include "chunk.h"
+#include "deny.h"
+#include "../lib/http1.h"
+#include "../lib/path.h"
+#include "../lib/policy.h"
+
+enum { PC_STEP_GO = 0, PC_STEP_STOP = 1, PC_STEP_TOKEN = 2 };
+
+static __always_inline u32 pc_enforced(struct pc_slot *s)
+{
+	return s->d.mode == PC_MODE_ENFORCE;
+}
+
+/* The stream cannot be followed any further: closed when the port enforces, passed on as it is when it monitors. */
+static __always_inline int pc_lost(struct pc_slot *s, struct pc_conn *conn, u32 enforce)
+{
+	conn->state = enforce ? PC_ST_POISON : PC_ST_OPAQUE;
+	s->run.off = s->run.len;
+	return PC_STEP_STOP;
+}
+
+static __always_inline void pc_outcome(struct pc_slot *s, u32 outcome)
+{
+	if (outcome > s->run.outcome)
+		s->run.outcome = outcome;
+}
+
+/* A denied head: the buffer can be answered only when it holds nothing that was to be passed. */
+static __always_inline void pc_outcome_denied(struct pc_slot *s)
+{
+	if (s->run.head_off || s->run.outcome != PC_OUT_PASS)
+		pc_outcome(s, PC_OUT_KILL);
+	else
+		pc_outcome(s, PC_OUT_REPLY);
+	if (s->run.had)
+		s->run.close = 1;
+}
+
+/* Mode of a request that could not be read far enough to find its policy. */
+static __always_inline u32 pc_port_enforces(struct pc_slot *s)
+{
+	u32 key = s->d.port;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+
+	return port ? port->enforce[s->d.half & 1] : 1;
+}
+
+static __always_inline void pc_new_decision(struct pc_slot *s)
+{
+	s->run.decision = (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	s->run.event = 1;
+	s->run.verify_ns = 0;
+	s->run.messages++;
+}
+
+/* A request refused for its form.  head_known: its framing was read, so monitor mode can go on behind it. */
+PC_FN int pc_refuse(struct pc_slot *s, struct pc_conn *conn, u32 reason, u32 head_known)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	u32 enforce = pc_port_enforces(s);
+
+	pc_new_decision(s);
+	conn->requests++;
+	s->token_state = PC_TOKEN_NONE;
+	s->d.policy = s->d.rule = 0;
+	s->d.mfa_max_age_s = 0;
+	s->d.reason = reason;
+	s->d.mode = enforce ? PC_MODE_ENFORCE : PC_MODE_MONITOR;
+	PC_COUNT(requests);
+	if (!enforce) {
+		PC_COUNT(would_deny);
+		if (head_known) {
+			s->run.passed_head = 1;
+			return PC_STEP_GO;
+		}
+		return pc_lost(s, conn, 0);
+	}
+	PC_COUNT(denied);
+	pc_outcome_denied(s);
+	s->run.close = 1;
+	return pc_lost(s, conn, 1);
+}
+
+/* The decision of the request in hand is made. */
+PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	PC_COUNT(requests);
+	if (pc_allowed(s->d.reason)) {
+		PC_COUNT(allowed);
+	} else if (!pc_enforced(s)) {
+		PC_COUNT(would_deny);
+	} else {
+		PC_COUNT(denied);
+		conn->denied = 1;
+		pc_outcome_denied(s);
+		return s->run.outcome == PC_OUT_KILL ? PC_STEP_STOP : PC_STEP_GO;
+	}
+	conn->denied = 0;
+	s->run.passed_head = 1;
+	return PC_STEP_GO;
+}
+
+/* What follows the head in the stream (RFC 9112 section 6.3). */
+static __always_inline void pc_frame(struct pc_slot *s, struct pc_conn *conn)
+{
+	conn->remain = 0;
+	conn->chunk_digits = conn->trailer = 0;
+	conn->state = PC_ST_HEAD;
+	if (s->h.seen & PC_H_CODING) {
+		conn->state = PC_ST_CHUNK_SIZE;
+	} else if (s->h.content_length) {
+		conn->state = PC_ST_BODY;
+		conn->remain = s->h.content_length;
+	}
+}
+
+/* Appends n bytes of the buffer at off to the split head in pc_heads; 0 = done. */
+static __always_inline int pc_head_load(struct __sk_buff *skb, struct pc_slot *s, u32 had, u32 off, u32 n)
+{
+	u32 at = had & PC_HM;
+
+	n = (n - 1) & PC_HM;
+	PC_OPAQUE(n);
+	n++;
+	if (at + n > PC_HEAD_MAX)
+		return -1;
+	return bpf_skb_load_bytes(skb, off, s->head + at, n);
+}
+
+/* Copies the split head back into the slot. */
+PC_FN int pc_head_restore(struct pc_slot *s, struct pc_pending_head *p, u32 n)
+{
+	if (!s || !p)
+		return 0;
+	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8; i++)
+	{
+		if (i * 8 >= n)
+			break;
+		*(u64 *)(s->head + i * 8) = *(u64 *)(p->b + i * 8);
+	}
+	return 0;
+}
+
+/* Zero bytes behind the head: every scan stops there. */
+PC_FN int pc_head_terminate(struct pc_slot *s)
+{
+	if (!s)
+		return 0;
+	u32 n = s->n;
+
+	if (n > PC_HEAD_MAX)
+		return 0;
+	u64 *z = (u64 *)(s->head + n);
+
+	for (u32 i = 0; i < PC_HEAD_TAIL / 8; i++) {
+		z[i] = 0;
+		PC_FENCE;
+	}
+	return 0;
+}
+
+/* Brings the head at run.off into the slot; 0 = done, else a negative reason. */
+PC_FN int pc_head_fetch(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return -PC_R_INTERNAL;
+	u64 cookie = bpf_get_socket_cookie(skb);
+	u32 had = conn->head_n, avail = s->run.len - s->run.off;
+
+	s->run.had = had;
+	s->run.head_off = s->run.off;
+	if (had >= PC_HEAD_MAX)
+		return -PC_R_HEAD_TOO_LARGE;
+	if (had) {
+		struct pc_pending_head *p = bpf_map_lookup_elem(&pc_heads, &cookie);
+
+		if (!p)
+			return -PC_R_INTERNAL;
+		pc_head_restore(s, p, had);
+	}
+	u32 n = avail > PC_HEAD_MAX - had ? PC_HEAD_MAX - had : avail;
+
+	if (pc_head_load(skb, s, had, s->run.off, n))
+		return -PC_R_INTERNAL;
+	s->n = had + n;
+	pc_head_terminate(s);
+	return 0;
+}
+
+/* The head is not complete: keeps what is there.  Its bytes go to the application, which cannot act on them. */
+static __always_inline int pc_head_keep(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+
+	if (s->n >= PC_HEAD_MAX)
+		return pc_refuse(s, conn, PC_R_HEAD_TOO_LARGE, 0);
+	if (bpf_map_update_elem(&pc_heads, &cookie, s->head, BPF_ANY))
+		return pc_refuse(s, conn, PC_R_NO_CAPACITY, 0);
+	conn->head_n = s->n;
+	s->run.off = s->run.len;
+	return PC_STEP_STOP;
+}
+
+static __always_inline void pc_head_done(struct __sk_buff *skb, struct pc_conn *conn)
+{
+	if (conn->head_n) {
+		u64 cookie = bpf_get_socket_cookie(skb);
+
+		bpf_map_delete_elem(&pc_heads, &cookie);
+		conn->head_n = 0;
+	}
+}
+
+/* A head is complete: host, path, policy, and whether a token must be verified. */
+static __always_inline int pc_request(struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	int r = pc_host(s);
+
+	if (r == 0)
+		r = pc_path(s);
+	if (r < 0)
+		return pc_refuse(s, conn, -r, 1);
+	conn->requests++;
+	pc_new_decision(s);
+	s->token_state = PC_TOKEN_NONE;
+	s->token_reason = 0;
+	pc_policy_match(s);
+	if (s->d.need != PC_NEED_TOKEN)
+		return pc_settle(s, conn);
+	if (s->h.seen & PC_H_BEARER)
+		return PC_STEP_TOKEN;
+	pc_policy_decide(s);
+	return pc_settle(s, conn);
+}
+
+/* First bytes of a TLS record: handshake, version 3.x (RFC 8446 section 5.1). */
+static __always_inline u32 pc_head_reason(struct pc_slot *s, u32 reason)
+{
+	return s->head[0] == 0x16 && s->head[1] == 3 ? PC_R_NOT_HTTP1 : reason;
+}
+
+/* Whether the port is protected no more.  Its connections of before are then left alone. */
+static __always_inline int pc_unprotected(struct pc_slot *s)
+{
+	u32 key = s->d.port;
+
+	return !bpf_map_lookup_elem(&pc_ports, &key);
+}
+
+static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	if (s->run.outcome == PC_OUT_REPLY) {
+		/* A request behind a denied one in the same buffer: the answer closes the connection. */
+		s->run.close = 1;
+		return pc_lost(s, conn, 1);
+	}
+	if (!s->run.reply_due && pc_unprotected(s)) {
+		pc_head_done(skb, conn);
+		return pc_lost(s, conn, 0);
+	}
+	pc_event_flush(skb, s, conn);
+	s->path_len = s->host_len = 0;
+	int r = pc_head_fetch(skb, s, conn);
+
+	if (r == 0)
+		r = pc_http_head(s);
+	if (r == PC_HTTP_MORE)
+		return pc_head_keep(skb, s, conn);
+	u32 had = s->run.had;
+
+	pc_head_done(skb, conn);
+	if (r <= 0)
+		return pc_refuse(s, conn, pc_head_reason(s, r ? -r : PC_R_INTERNAL), 0);
+	if ((u32)r <= had)
+		return pc_refuse(s, conn, PC_R_INTERNAL, 0);
+	s->run.off += r - had;
+	pc_frame(s, conn);
+	return pc_request(s, conn);
+}
+
+PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	u32 avail = s->run.len - s->run.off;
+
+	if (conn->denied && s->run.outcome == PC_OUT_PASS)
+		pc_outcome(s, s->run.off ? PC_OUT_KILL : PC_OUT_BODY);
+	if (conn->state == PC_ST_BODY) {
+		u64 k = avail > conn->remain ? conn->remain : avail;
+
+		conn->remain -= k;
+		s->run.off += k;
+		if (!conn->remain)
+			conn->state = PC_ST_HEAD;
+		return PC_STEP_GO;
+	}
+	int r = pc_chunked(skb, conn, s, s->run.off, avail);
+
+	if (r > 0) {
+		s->run.off += r;
+		return PC_STEP_GO;
+	}
+	pc_event_flush(skb, s, conn);
+	s->path_len = s->host_len = 0;
+	s->run.head_off = s->run.off;
+	s->run.had = 1;      /* the application holds what came before */
+	pc_refuse(s, conn, PC_R_BAD_CHUNK, 0);
+	if (conn->state == PC_ST_POISON)
+		s->run.outcome = PC_OUT_KILL;
+	return PC_STEP_STOP;
+}
+
+/* One message or part of one.
+ * VERIFIER: pc_step_head and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of them. */
+PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	if (s->run.phase == PC_PHASE_TOKEN) {
+		s->run.phase = PC_PHASE_NEXT;
+		s->run.verify_ns = bpf_ktime_get_ns() - s->run.verify_start_ns;
+		pc_policy_decide(s);
+		return pc_settle(s, conn);
+	}
+	if (s->run.off >= s->run.len)
+		return PC_STEP_STOP;
+	if (conn->state == PC_ST_POISON || conn->state == PC_ST_OPAQUE)
+		return PC_STEP_STOP;
+	if (conn->state == PC_ST_HEAD)
+		return pc_step_head(skb, s, conn);
+	return pc_step_body(skb, s, conn);
+}
+
+static __always_inline struct tcp_sock *pc_tcp(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk ? bpf_skc_to_tcp_sock(sk) : 0;
+}
+
+/* The request in hand was allowed but must not pass: a reply to an earlier one is still due. */
+static __always_inline void pc_overrule(struct pc_slot *s)
+{
+	if (s->run.event) {
+		s->d.reason = PC_R_PIPELINE_REFUSED;
+		s->d.mode = PC_MODE_ENFORCE;
+	}
+}
+
+static __always_inline int pc_finish_denied(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, struct tcp_sock *tp)
+{
+	/* The reply would overtake the response that the application still owes: never interleave. */
+	if (!s->run.reply_due && conn->owed && (!tp || tp->write_seq == conn->pass_wseq)) {
+		pc_event_flush(skb, s, conn);
+		return pc_kill(skb, s, conn);
+	}
+	pc_event_flush(skb, s, conn);
+	return pc_deny(skb, s, conn, tp ? tp->inet_conn.icsk_inet.sk.sk_receive_queue.qlen : 1);
+}
+
+/* The verdict over the whole buffer. */
+static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	struct tcp_sock *tp = pc_tcp(skb);
+
+	if (s->run.off < s->run.len && conn->state != PC_ST_OPAQUE && conn->state != PC_ST_POISON) {
+		/* more messages than one run looks at */
+		pc_event_flush(skb, s, conn);
+		pc_refuse(s, conn, PC_R_PIPELINE_REFUSED, 0);
+		if (conn->state == PC_ST_POISON)
+			s->run.outcome = PC_OUT_KILL;
+	}
+	if (s->run.messages) {
+		if (s->run.reply_due && (s->run.outcome != PC_OUT_REPLY || conn->state == PC_ST_POISON)) {
+			/* Answer what is due with close; pass nothing. */
+			pc_overrule(s);
+			pc_event_flush(skb, s, conn);
+			conn->closing = 1;
+			conn->state = PC_ST_POISON;
+			if (conn->pending)
+				return pc_drop_silently(skb);
+			return pc_kill(skb, s, conn);
+		}
+		if (!s->run.reply_due) {
+			conn->injected = 0;
+			if (tp)
+				conn->deny_wseq = tp->write_seq;
+		}
+	}
+	switch (s->run.outcome) {
+	case PC_OUT_PASS:
+		if (s->run.passed_head) {
+			conn->owed = 1;
+			conn->pass_wseq = tp ? tp->write_seq : 0;
+		}
+		pc_event_flush(skb, s, conn);
+		PC_COUNT_N(passed_bytes, s->run.len);
+		return SK_PASS;
+	case PC_OUT_BODY:
+		return pc_drop_silently(skb);
+	case PC_OUT_REPLY:
+		return pc_finish_denied(skb, s, conn, tp);
+	}
+	pc_event_flush(skb, s, conn);
+	return pc_kill(skb, s, conn);
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Which connections come under control, and what happens to those that cannot. */
+#ifndef PC_SOCKETS_H
+#define PC_SOCKETS_H
+
+#include "maps.h"
+
+#define PC_PROTO_TCP 6
+
+/* An accepted connection of a protected port goes into pc_socks before its first byte is read. */
+static __always_inline void pc_take(struct bpf_sock_ops *ops)
+{
+	u32 port = ops->local_port;
+
+	if (!bpf_map_lookup_elem(&pc_ports, &port))
+		return;
+	u64 cookie = bpf_get_socket_cookie(ops);
+	struct pc_conn fresh = { .exp_seq = ops->rcv_nxt };
+
+	if (bpf_map_update_elem(&pc_conns, &cookie, &fresh, BPF_ANY)) {
+		PC_COUNT(conn_refused);
+		return;
+	}
+	/* Refused for an MPTCP subflow (EOPNOTSUPP) and when the map is full: the guard then drops its payload. */
+	if (bpf_sock_hash_update(ops, &pc_socks, &cookie, BPF_ANY)) {
+		bpf_map_delete_elem(&pc_conns, &cookie);
+		PC_COUNT(conn_refused);
+		return;
+	}
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+
+	if (!conn)
+		return;
+	conn->flags = PC_CONN_CONTROLLED;
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	PC_COUNT(conns);
+}
+
+SEC("sockops")
+int pc_sockops(struct bpf_sock_ops *ops)
+{
+	if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		pc_take(ops);
+	} else if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == BPF_TCP_CLOSE) {
+		u64 cookie = bpf_get_socket_cookie(ops);
+
+		bpf_map_delete_elem(&pc_conns, &cookie);
+		bpf_map_delete_elem(&pc_heads, &cookie);
+	}
+	return 1;
+}
+
+/* Whether an IP packet carries TCP payload; 1 also when that cannot be told. */
+static __always_inline int pc_has_payload(struct __sk_buff *skb)
+{
+	u8 first, doff, next;
+	u32 header = 40;
+
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return 1;
+	if (first >> 4 == 4) {
+		header = (first & 15) * 4;
+	} else {
+		/* extension headers before TCP: too rare to walk, so treated as payload */
+		if (bpf_skb_load_bytes(skb, 6, &next, 1) || next != PC_PROTO_TCP)
+			return 1;
+	}
+	if (bpf_skb_load_bytes(skb, header + 12, &doff, 1))
+		return 1;
+	return skb->len > header + (doff >> 4) * 4;
+}
+
+/*
+ * Payload to a protected port passes only when the connection is under control: closes what sockops could not
+ * take (MPTCP subflows, a full map, connections older than the attachment).  Ports that only monitor are left
+ * alone: monitor mode changes nothing.
+ */
+SEC("cgroup_skb/ingress")
+int pc_guard(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != PC_PROTO_TCP || sk->state == BPF_TCP_LISTEN)
+		return 1;
+	u32 key = sk->src_port;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+
+	if (!port || !(port->flags & PC_PORT_ENFORCE))
+		return 1;
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+
+	if (conn && (conn->flags & PC_CONN_CONTROLLED))
+		return 1;
+	if (!pc_has_payload(skb))
+		return 1;
+	PC_COUNT(guard_dropped);
+	return 0;
+}
+
+#endif
