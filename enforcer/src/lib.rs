@@ -1,1 +1,6 @@
 //! The agent: compiles policies, loads the programs, answers denials, reports decisions
+
+pub mod agent;
+pub mod compile;
+pub mod kernel;
+pub mod record;

@@ -1,0 +1,262 @@
+//! The kernel engine: loads, attaches, pins, feeds, watches and removes the datapath.
+//!
+//! An instance is a directory on the BPF file system and an attachment to one cgroup2 directory. It goes on deciding
+//! when this process ends, in whatever way, and the next one takes it over without letting go.
+//!
+//! **Invariant:** no byte of a protected port's connection reaches an application unless the programs passed it, from
+//! the moment that [`Datapath::apply`] returns until [`Datapath::detach`]; restarts and upgrades in between included.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_bpf::{abi, limits};
+use portcullis_wire::AccessLog;
+
+use crate::compile::Compiled;
+
+mod apply;
+mod attach;
+mod clock;
+mod diag;
+mod error;
+mod events;
+mod map;
+mod object;
+mod pins;
+mod probe;
+mod reply;
+mod responder;
+mod stats;
+mod sweep;
+mod sys;
+
+pub use error::{KernelError, NotPermitted};
+pub use probe::{cgroup2_mount, probe};
+pub use responder::DenyMode;
+pub use stats::named as named_stats;
+
+use apply::Active;
+use attach::Attached;
+use events::{Keeper, Shared};
+use map::Maps;
+use object::Loaded;
+use pins::{Found, Marker, Pins};
+use responder::Responder;
+
+/// How an instance is run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory on the BPF file system, one for each instance. Made when absent.
+    pub pins: PathBuf,
+    /// cgroup2 directory: sockets made by processes in it, or below it, are covered.
+    pub cgroup: PathBuf,
+    /// Name of the agent in access records.
+    pub agent_id: String,
+    /// Bounds of the maps, when they are made.
+    pub limits: Limits,
+    /// Who answers denials; `None`: whoever passes the self-test.
+    pub deny_mode: Option<DenyMode>,
+    /// How often events are collected.
+    pub poll: Duration,
+    /// Added to the machine's clock, ns: for harnesses that move time. 0 on anything else.
+    pub clock_offset_ns: i64,
+}
+
+/// Bounds that are chosen when an instance is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections under control at a time. What is beyond is refused by the guard.
+    pub connections: u32,
+    /// Connections with a request head in several segments, at a time.
+    pub split_heads: u32,
+}
+
+/// What becomes of the decisions.
+pub type Records = Box<dyn FnMut(Vec<AccessLog>) + Send>;
+
+/// A running instance. Dropping it stops this process's part; enforcement goes on.
+#[derive(Debug)]
+pub struct Datapath {
+    config: Config,
+    pins: Pins,
+    maps: Arc<Maps>,
+    attached: Attached,
+    responder: Responder,
+    keeper: Keeper,
+    adopted: bool,
+}
+
+/// How an instance is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Health {
+    /// What somebody else detached or replaced, in words.
+    pub missing: Vec<String>,
+    /// Who answers denials.
+    pub deny_mode: DenyMode,
+    /// Generation in force; 0 before the first.
+    pub generation: u64,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The instance `name` below `/sys/fs/bpf/portcullis`, on `cgroup`, with the defaults of limits.h.
+    pub fn new(name: &str, cgroup: impl Into<PathBuf>) -> Config {
+        Config {
+            pins: PathBuf::from("/sys/fs/bpf/portcullis").join(name),
+            cgroup: cgroup.into(),
+            agent_id: name.to_owned(),
+            limits: Limits::default(),
+            deny_mode: None,
+            poll: Duration::from_millis(5),
+            clock_offset_ns: 0,
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: limits::CONNS_MAX as u32, split_heads: limits::PENDING_HEADS_MAX as u32 }
+    }
+}
+
+// === impl Datapath ===
+
+impl Datapath {
+    /// Makes the instance, or takes over the one that is pinned.
+    ///
+    /// Same programs: they are left alone. Other programs that keep the same state: each is replaced in one atomic
+    /// step, under live connections. Other state: [`KernelError::Incompatible`]; a fragment is removed first.
+    pub fn start(config: Config, records: Records) -> Result<Datapath, KernelError> {
+        probe()?;
+        let mut pins = Pins::lock(&config.pins)?;
+        let found = match pins.found()? {
+            Found::Fragment => {
+                attach::detach(&pins)?;
+                pins.remove()?;
+                pins = Pins::lock(&config.pins)?;
+                Found::Nothing
+            }
+            found => found,
+        };
+        let adopted = found != Found::Nothing;
+        match found {
+            Found::Complete(marker) => adopt(&config, &pins, &marker)?,
+            _ => {
+                if let Err(error) = create(&config, &pins) {
+                    // Half an instance is worse than none; that the end fails too adds nothing to the reason.
+                    drop(attach::detach(&pins).and_then(|()| pins.remove()));
+                    return Err(error);
+                }
+            }
+        }
+        let maps = Arc::new(Maps::open(&pins.maps())?);
+        let attached = Attached::open(&pins)?;
+        let responder = Responder::start(&maps, pins.dir(), config.deny_mode)?;
+        let keeper = Keeper::start(&config, &maps, pins.dir(), records)?;
+        Ok(Datapath { config, pins, maps, attached, responder, keeper, adopted })
+    }
+
+    /// Puts a generation into force, whole, and destroys connections to its enforced ports that are older than the
+    /// protection.
+    pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
+        self.shared().remember(&compiled);
+        apply::apply(&self.maps, &compiled)?;
+        sweep::uncontrolled(&self.maps, compiled.image.ports())?;
+        Ok(())
+    }
+
+    /// Whether the instance was there already.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Counters, summed over the CPUs, since the instance was made.
+    pub fn stats(&self) -> Result<abi::Stats, KernelError> {
+        stats::read(&self.maps)
+    }
+
+    /// Whether all is as it was attached.
+    pub fn health(&self) -> Result<Health, KernelError> {
+        Ok(Health {
+            missing: self.attached.missing(&self.maps)?,
+            deny_mode: self.responder.mode(),
+            generation: Active::read(&self.maps)?.generation(),
+        })
+    }
+
+    /// Denials answered, answers that could not be sent, connections destroyed: by this process.
+    pub fn responder_counts(&self) -> (u64, u64, u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = self.responder.counters();
+        (counters.answered.load(Relaxed), counters.failed.load(Relaxed), counters.destroyed.load(Relaxed))
+    }
+
+    /// Returns when every event that the kernel had written is with the records' receiver.
+    pub fn flush(&self) {
+        self.keeper.flush();
+    }
+
+    /// Moves the time that the programs see, ns relative to the machine's clock.
+    pub fn set_clock_offset(&self, offset_ns: i64) -> Result<(), KernelError> {
+        self.shared().set_offset(offset_ns);
+        clock::publish(&self.maps, clock::boot_to_unix_ns(offset_ns))
+    }
+
+    /// Ends enforcement: programs detached in the safe order, pins removed.
+    pub fn detach(self) -> Result<(), KernelError> {
+        let Datapath { pins, maps, responder, keeper, attached, .. } = self;
+        attach::detach(&pins)?;
+        drop((responder, keeper, attached, maps));
+        pins.remove()
+    }
+
+    /// Ends the enforcement of an instance that no process runs. `false`: there is none.
+    pub fn remove(pins: &std::path::Path) -> Result<bool, KernelError> {
+        if !pins.exists() {
+            return Ok(false);
+        }
+        let pins = Pins::lock(pins)?;
+        attach::detach(&pins)?;
+        pins.remove()?;
+        Ok(true)
+    }
+
+    /// How it is run.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn shared(&self) -> &Shared {
+        self.keeper.shared()
+    }
+}
+
+fn create(config: &Config, pins: &Pins) -> Result<(), KernelError> {
+    let mut loaded = Loaded::load(&config.limits, None)?;
+    loaded.pin(pins.dir())?;
+    let maps = Maps::open(&pins.maps())?;
+    clock::publish(&maps, clock::boot_to_unix_ns(config.clock_offset_ns))?;
+    attach::attach(&mut loaded, pins, &config.cgroup)?;
+    pins.mark(&Marker::ours())
+}
+
+fn adopt(config: &Config, pins: &Pins, found: &Marker) -> Result<(), KernelError> {
+    let ours = Marker::ours();
+    if *found == ours {
+        return Ok(());
+    }
+    if found.state != ours.state {
+        return Err(KernelError::Incompatible {
+            path: pins.dir().to_owned(),
+            found: found.name(),
+            wanted: ours.name(),
+        });
+    }
+    let loaded = Loaded::load(&config.limits, Some(&pins.maps()))?;
+    attach::replace(&loaded, pins)?;
+    pins.mark(&ours)
+}

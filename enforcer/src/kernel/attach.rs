@@ -1,0 +1,168 @@
+//! Attaching, replacing, watching and detaching the programs of an instance.
+//!
+//! Order. Attaching: the verdict programs stand before the first socket can come, and nothing is protected before
+//! `pc_ports` is filled, which makes guard and `pc_sockops` begin with one write. Detaching: `pc_sockops` first, so that
+//! no connection enters a map that is about to lose its program; the guard last, so that what was controlled cannot
+//! be reached uncontrolled in between.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SockOps};
+
+use super::error::KernelError;
+use super::map::{Map, Maps};
+use super::object::{CHAIN, Loaded};
+use super::pins::{self, Pins};
+use super::sys::{self, AttachType};
+
+/// The attachments of a running instance, held to be watched. The pins hold them too.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    guard: OwnedFd,
+    sockops: OwnedFd,
+    guard_prog: u32,
+    sockops_prog: u32,
+    entry_prog: u32,
+    inject_prog: u32,
+}
+
+/// Programs of socket maps: map, program, attach type.
+const SOCKET_PROGRAMS: [(&str, &str, AttachType); 2] = [
+    ("pc_socks", "pc_entry", AttachType::StreamVerdict),
+    ("pc_injectors", "pc_inject", AttachType::SkbVerdict),
+];
+
+/// Fills the program array and attaches everything that is new to `cgroup`; pins the links.
+pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
+    chain(loaded, loaded.map("pc_progs")?)?;
+    for (map, program, kind) in SOCKET_PROGRAMS {
+        let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
+        done.map_err(KernelError::system("attach a verdict program to its socket map"))?;
+    }
+    let directory =
+        File::open(cgroup).map_err(|source| KernelError::at("open the cgroup", cgroup, source))?;
+    let links = [("guard", link_guard(loaded, &directory)), ("sockops", link_sockops(loaded, &directory))];
+    for (name, link) in links {
+        let link = link.map_err(|error| KernelError::Load {
+            program: name.to_owned(),
+            message: format!("attaching to {}: {error}", cgroup.display()),
+        })?;
+        let path = pins.link(name);
+        link.pin(&path).map_err(|error| KernelError::at("pin", &path, std::io::Error::other(error)))?;
+    }
+    Ok(())
+}
+
+/// Puts newly loaded programs in the place of those that run, each with one atomic step, and pins them.
+///
+/// Live connections keep `pc_entry` of the time they came; it does nothing but call the chain, which changes under
+/// them.
+pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
+    chain(loaded, loaded.map("pc_progs")?)?;
+    for (map, program, kind) in SOCKET_PROGRAMS {
+        let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
+        done.map_err(KernelError::system("replace a verdict program"))?;
+    }
+    for (link, program) in [("guard", "pc_guard"), ("sockops", "pc_sockops")] {
+        let path = pins.link(link);
+        let link = sys::open(&path).map_err(|source| KernelError::at("open the pin", &path, source))?;
+        let done = sys::link_update(link.as_fd(), loaded.program(program)?);
+        done.map_err(|source| KernelError::at("replace the program of", &path, source))?;
+    }
+    loaded.pin_programs(pins.dir())
+}
+
+/// Takes everything off, in the safe order; what is gone already is no error.
+pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
+    pins::remove_file(&pins.link("sockops"))?;
+    for (map, program, kind) in SOCKET_PROGRAMS {
+        let (Ok(map), Ok(program)) = (sys::open(&pins.maps().join(map)), sys::open(&pins.program(program)))
+        else {
+            continue;
+        };
+        match sys::detach(map.as_fd(), program.as_fd(), kind) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                return Err(KernelError::system("detach a verdict program")(error));
+            }
+            _ => {}
+        }
+    }
+    pins::remove_file(&pins.link("guard"))
+}
+
+fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {
+    // The end of the chain first: pc_http, which starts it, comes last.
+    for (index, name) in CHAIN.iter().rev() {
+        let program = std::os::fd::AsRawFd::as_raw_fd(&loaded.program(name)?) as u32;
+        let done = sys::update(progs, &index.to_ne_bytes(), &program.to_ne_bytes());
+        done.map_err(KernelError::system("fill the program array"))?;
+    }
+    Ok(())
+}
+
+fn link_guard(loaded: &mut Loaded, cgroup: &File) -> Result<FdLink, ProgramError> {
+    let program: &mut CgroupSkb =
+        loaded.program_mut("pc_guard").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    let id = program.attach(cgroup, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
+    program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
+}
+
+fn link_sockops(loaded: &mut Loaded, cgroup: &File) -> Result<FdLink, ProgramError> {
+    let program: &mut SockOps =
+        loaded.program_mut("pc_sockops").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
+}
+
+// === impl Attached ===
+
+impl Attached {
+    /// Opens what is pinned.
+    pub(crate) fn open(pins: &Pins) -> Result<Attached, KernelError> {
+        let open =
+            |path: &Path| sys::open(path).map_err(|source| KernelError::at("open the pin", path, source));
+        let id = |name: &str| {
+            let program = open(&pins.program(name))?;
+            sys::program_id(program.as_fd()).map_err(KernelError::system("identify a program"))
+        };
+        Ok(Attached {
+            guard: open(&pins.link("guard"))?,
+            sockops: open(&pins.link("sockops"))?,
+            guard_prog: id("pc_guard")?,
+            sockops_prog: id("pc_sockops")?,
+            entry_prog: id("pc_entry")?,
+            inject_prog: id("pc_inject")?,
+        })
+    }
+
+    /// What is not as it was attached, in words; empty when all is well.
+    pub(crate) fn missing(&self, maps: &Maps) -> Result<Vec<String>, KernelError> {
+        let mut missing = Vec::new();
+        let links =
+            [("pc_guard", &self.guard, self.guard_prog), ("pc_sockops", &self.sockops, self.sockops_prog)];
+        for (name, link, program) in links {
+            let info = sys::link_info(link.as_fd()).map_err(KernelError::system("inspect a link"))?;
+            if info.cgroup_id == 0 {
+                missing.push(format!("{name} was detached from its cgroup"));
+            } else if info.prog_id != program {
+                missing.push(format!("{name} was replaced by program {}", info.prog_id));
+            }
+        }
+        let programs = [self.entry_prog, self.inject_prog];
+        for ((map, name, kind), program) in SOCKET_PROGRAMS.into_iter().zip(programs) {
+            match attached(maps.get(map)?, kind)? {
+                Some(id) if id == program => {}
+                Some(id) => missing.push(format!("{name} was replaced by program {id}")),
+                None => missing.push(format!("{name} was detached from {map}")),
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn attached(map: &Map, kind: AttachType) -> Result<Option<u32>, KernelError> {
+    sys::attached(map.as_fd(), kind).map_err(KernelError::system("query a socket map"))
+}

@@ -1,0 +1,188 @@
+//! Collects the decisions that the kernel reports, and keeps its clock right.
+//!
+//! Events come without a wake-up each: one costs more than a decision. A thread looks every few milliseconds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use portcullis_wire::AccessLog;
+
+use super::error::KernelError;
+use super::map::Maps;
+use super::responder::ring;
+use super::{Config, Records, clock};
+use crate::compile::{Compiled, Tables};
+use crate::record;
+
+/// The collecting thread.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread shares with its owner.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    stop: AtomicBool,
+    /// Times that the ring was found empty.
+    rounds: AtomicU64,
+    offset_ns: AtomicI64,
+    tables: Mutex<BTreeMap<u64, Arc<Compiled>>>,
+}
+
+struct Worker {
+    maps: Arc<Maps>,
+    ring: RingBuf<MapData>,
+    records: Records,
+    agent_id: String,
+    shared: Arc<Shared>,
+    /// Unix time minus boot time, as it was last published.
+    boot_to_unix_ns: i64,
+    clock_read: Instant,
+}
+
+/// Generations of which the tables are kept: events come a little later than the change.
+const GENERATIONS: usize = 8;
+/// Steps of the clock are noticed within this.
+const CLOCK_EVERY: Duration = Duration::from_millis(100);
+/// Smaller differences are measuring error, ns.
+const CLOCK_NOISE_NS: i64 = 50_000;
+/// Records handed over at a time.
+const BATCH: usize = 1024;
+
+// === impl Keeper ===
+
+impl Keeper {
+    pub(crate) fn start(
+        config: &Config,
+        maps: &Arc<Maps>,
+        dir: &Path,
+        records: Records,
+    ) -> Result<Keeper, KernelError> {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+            offset_ns: AtomicI64::new(config.clock_offset_ns),
+            tables: Mutex::new(BTreeMap::new()),
+        });
+        let mut worker = Worker {
+            maps: maps.clone(),
+            ring: ring(&dir.join("maps/pc_events"))?,
+            records,
+            agent_id: config.agent_id.clone(),
+            shared: shared.clone(),
+            boot_to_unix_ns: 0,
+            clock_read: Instant::now(),
+        };
+        worker.publish_clock();
+        let poll = config.poll;
+        let thread = thread::Builder::new().name("pc-events".to_owned()).spawn(move || worker.run(poll));
+        let thread = thread.map_err(KernelError::system("start the collector of events"))?;
+        Ok(Keeper { thread: Some(thread), shared })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Waits until the ring was read to its end, from now on.
+    pub(crate) fn flush(&self) {
+        let before = self.shared.rounds.load(Ordering::Acquire);
+        // The round that runs now may have passed the last event: the one after it has not.
+        while self.shared.rounds.load(Ordering::Acquire) < before + 2 {
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Keeps what the numbers in a generation's events mean.
+    pub(crate) fn remember(&self, compiled: &Arc<Compiled>) {
+        let mut tables = self.tables();
+        tables.insert(compiled.tables.version, compiled.clone());
+        while tables.len() > GENERATIONS {
+            tables.pop_first();
+        }
+    }
+
+    pub(crate) fn set_offset(&self, offset_ns: i64) {
+        self.offset_ns.store(offset_ns, Ordering::Release);
+    }
+
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Compiled>>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn run(&mut self, poll: Duration) {
+        loop {
+            let last = self.shared.stop.load(Ordering::Acquire);
+            self.collect();
+            self.shared.rounds.fetch_add(1, Ordering::Release);
+            if last {
+                return;
+            }
+            if self.clock_read.elapsed() >= CLOCK_EVERY {
+                self.publish_clock();
+            }
+            thread::sleep(poll);
+        }
+    }
+
+    fn collect(&mut self) {
+        loop {
+            let mut batch: Vec<AccessLog> = Vec::new();
+            let tables = self.shared.tables().clone();
+            while batch.len() < BATCH {
+                let Some(event) = self.ring.next() else { break };
+                let of: Option<&Tables> = record::generation(&event)
+                    .ok()
+                    .and_then(|g| tables.get(&g))
+                    .map(|compiled| &compiled.tables);
+                match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
+                    Ok(log) => batch.push(log),
+                    Err(error) => eprintln!("portcullis: an event is lost: {error}"),
+                }
+            }
+            if batch.is_empty() {
+                return;
+            }
+            (self.records)(batch);
+        }
+    }
+
+    fn publish_clock(&mut self) {
+        self.clock_read = Instant::now();
+        let now = clock::boot_to_unix_ns(self.shared.offset_ns.load(Ordering::Acquire));
+        if (now - self.boot_to_unix_ns).abs() < CLOCK_NOISE_NS {
+            return;
+        }
+        match clock::publish(&self.maps, now) {
+            Ok(()) => self.boot_to_unix_ns = now,
+            Err(error) => eprintln!("portcullis: {error}"),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A client that sends exactly the bytes it is told to and reads whole responses.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+pub struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Response {
+    pub status: u16,
+    /// Head, as received.
+    pub head: String,
+    pub body: String,
+}
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> Client {
+        Client::over(TcpStream::connect_timeout(&addr, Duration::from_secs(5)).expect("connecting"))
+    }
+
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        stream.set_nodelay(true).expect("nodelay");
+        Client { stream, buffer: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("sending");
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    pub fn timeout(&mut self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).expect("timeout");
+    }
+
+    /// Sends and reads one response.
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
+        let request = request.as_ref();
+        self.send(request);
+        self.response()
+            .unwrap_or_else(|e| panic!("{e} instead of a response to {:?}", String::from_utf8_lossy(request)))
+    }
+
+    /// The next response; an error also when the connection ends before one.
+    pub fn response(&mut self) -> io::Result<Response> {
+        self.read_response(false)
+    }
+
+    /// The next response, to a HEAD request.
+    pub fn head_response(&mut self) -> io::Result<Response> {
+        self.read_response(true)
+    }
+
+    /// Whether the connection ends, by FIN or RST, within the timeout and without another byte.
+    pub fn ends(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(read) => read == 0 && self.buffer.is_empty(),
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    fn read_response(&mut self, no_body: bool) -> io::Result<Response> {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.more()?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let length =
+            head.split("Content-Length: ").nth(1).and_then(|v| v.lines().next()?.trim().parse().ok());
+        let length: usize = if no_body { 0 } else { length.ok_or(io::ErrorKind::InvalidData)? };
+        while self.buffer.len() < end + length {
+            self.more()?;
+        }
+        let body = String::from_utf8_lossy(&self.buffer[end..end + length]).into_owned();
+        self.buffer.drain(..end + length);
+        Ok(Response { status, head, body })
+    }
+
+    fn more(&mut self) -> io::Result<()> {
+        let mut chunk = [0; 16_384];
+        match self.stream.read(&mut chunk)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.buffer.extend(&chunk[..read]);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Response {
+    pub fn has(&self, field: &str) -> bool {
+        self.head.contains(&format!("\r\n{field}"))
+    }
+}
+
+/// A GET request.
+pub fn get(path: &str, token: Option<&str>) -> String {
+    let bearer = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+    format!("GET {path} HTTP/1.1\r\nHost: app.example\r\n{bearer}\r\n")
+}
+
+/// One request on a connection of its own.
+pub fn once(addr: SocketAddr, request: impl AsRef<[u8]>) -> Response {
+    Client::connect(addr).ask(request)
+}

@@ -1,0 +1,138 @@
+//! Connections that cannot be brought under control: T1, T2.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use portcullis_testkit::need;
+use portcullis_wire::Mode;
+
+use crate::app::App;
+use crate::client::{Client, get, once};
+use crate::world::{World, policy};
+
+#[test]
+fn an_mptcp_connection_passes_nothing() {
+    need!(Bpf, BpfFs, Cgroup2, Mptcp);
+    let mut world = World::new("mptcp");
+    let app = App::serve(mptcp_listener().expect("an MPTCP listener"));
+    // Without the guard and the policy the application reads it: the test would notice if it did not.
+    let mut client = Client::over(mptcp_connect(app.addr).expect("connecting"));
+    assert_eq!(client.ask(get("/a", None)).status, 200);
+    drop(client);
+
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let read = app.bytes().len();
+    let mut client = Client::over(mptcp_connect(app.addr).expect("connecting"));
+    client.timeout(Duration::from_millis(300));
+    client.send(get("/a", None));
+    assert!(client.response().is_err());
+    assert_eq!(app.bytes().len(), read);
+    let stats = world.stats();
+    assert!(stats.conn_refused >= 1 && stats.guard_dropped >= 1, "{stats:?}");
+    // A client that speaks plain TCP to the same listener is served.
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+}
+
+#[test]
+fn connections_beyond_a_full_table_pass_nothing() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("full", |config| config.limits.connections = 8);
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut clients: Vec<Client> = (0..64).map(|_| Client::connect(app.addr)).collect();
+    let (mut denied, mut silent) = (0, 0);
+    for client in &mut clients {
+        client.timeout(Duration::from_millis(100));
+        client.send(get("/a", None));
+        match client.response() {
+            Ok(response) => {
+                assert_eq!(response.status, 401);
+                denied += 1;
+            }
+            Err(_) => silent += 1,
+        }
+    }
+    assert!(denied >= 1 && silent >= 40, "denied {denied}, silent {silent}");
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
+    let stats = world.stats();
+    assert!(stats.conn_refused >= 40 && stats.guard_dropped >= 40, "{stats:?}");
+    // Room again: served again.
+    drop(clients);
+    let token = world.role("reader");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(once(app.addr, get("/a", Some(&token))).status, 200);
+}
+
+#[test]
+fn a_connection_older_than_the_protection_is_reset() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("older");
+    let app = App::local();
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(get("/a", None)).status, 200);
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let sent = client.try_send(get("/a", None));
+    assert!(sent.is_err() || client.ends(), "the old connection lives on");
+    assert_eq!(app.requests(), 1);
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+}
+
+#[test]
+fn a_connection_older_than_monitoring_goes_on() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("oldmon");
+    let app = App::local();
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(get("/a", None)).status, 200);
+    world.apply(vec![policy(app.port(), Mode::Monitor)]);
+    assert_eq!(client.ask(get("/a", None)).status, 200);
+    // Enforced from now on: it is not under control, so it ends.
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    assert!(client.try_send(get("/a", None)).is_err() || client.ends());
+    assert_eq!(app.requests(), 2);
+}
+
+fn mptcp_listener() -> io::Result<TcpListener> {
+    let socket = mptcp_socket()?;
+    let addr = address(SocketAddr::from(([127, 0, 0, 1], 0)));
+    // SAFETY: a live sockaddr_in and its size; both calls only read.
+    let result = unsafe {
+        let bound =
+            libc::bind(socket.as_raw_fd(), (&raw const addr).cast(), size_of::<libc::sockaddr_in>() as u32);
+        if bound == 0 { libc::listen(socket.as_raw_fd(), 16) } else { bound }
+    };
+    if result == 0 { Ok(TcpListener::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+fn mptcp_connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = mptcp_socket()?;
+    let addr = address(to);
+    // SAFETY: a live sockaddr_in and its size.
+    let result = unsafe {
+        libc::connect(socket.as_raw_fd(), (&raw const addr).cast(), size_of::<libc::sockaddr_in>() as u32)
+    };
+    if result == 0 { Ok(TcpStream::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+fn mptcp_socket() -> io::Result<OwnedFd> {
+    // SAFETY: integers only.
+    let fd =
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call above made this descriptor and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address(of: SocketAddr) -> libc::sockaddr_in {
+    let SocketAddr::V4(of) = of else { panic!("an IPv4 address") };
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: of.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*of.ip()).to_be() },
+        sin_zero: [0; 8],
+    }
+}

@@ -1,0 +1,183 @@
+//! Decisions: core/policy against bpf/lib/policy.h over the maps that the compiler makes.
+
+use portcullis_bpf::host::SlotField;
+use portcullis_bpf::{abi, limits};
+use portcullis_enforcer::compile::{Compiled, PrincipalKind, Tables, compile};
+use portcullis_policy as policy;
+use portcullis_policy::PolicySet;
+use portcullis_testkit::{Rng, need, seed};
+use portcullis_wire::{Bundle, Method, Mode, Reason};
+use zerocopy::IntoBytes;
+
+use crate::engine::{Engine, Kernel, Native};
+
+mod generate;
+
+use generate::{Claims, NOW_S, Request, Token};
+
+/// What is compared: ids rather than indices, so that the tables for events are compared too.
+#[derive(Debug, Eq, PartialEq)]
+struct Outcome {
+    reason: Reason,
+    mode: u8,
+    policy: Option<String>,
+    rule: Option<String>,
+    mfa_max_age_s: u32,
+}
+
+#[test]
+fn native_decides_as_the_reference() {
+    let mut native = Native::new();
+    compare(&mut native, 1000, 20);
+}
+
+#[test]
+fn kernel_decides_as_the_reference() {
+    need!(Root, Bpf);
+    let mut kernel = Kernel::load(&["policy"]);
+    compare(&mut kernel, 600, 30);
+}
+
+/// Random bundles, written to one half and the other in turn, and random requests for each.
+fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
+    let mut rng = Rng::new(seed());
+    let mut reasons = std::collections::BTreeMap::<&str, u32>::new();
+    for number in 0..bundles {
+        let half = number & 1;
+        let (set, compiled) = draw(&mut rng);
+        compiled.image.write(half, engine).unwrap();
+        for _ in 0..requests {
+            let request = generate::request(&mut rng, &wire(&set));
+            if set.port_enforces(request.port).is_none() {
+                // Requests of other ports do not reach the program.
+                continue;
+            }
+            let token = generate::token(&mut rng);
+            let expected = reference(&set, &request, &token);
+            let found = decide(engine, half, &compiled.tables, &request, &token);
+            *reasons.entry(expected.reason.slug()).or_default() += 1;
+            assert_eq!(found, expected, "{}: {request:?} {token:?} {:#?}", engine.name(), wire(&set));
+        }
+    }
+    println!("{}: {} decisions, {reasons:?}", engine.name(), reasons.values().sum::<u32>());
+    for reason in Reason::ALL.iter().filter(|reason| is_of_policy(**reason)) {
+        assert!(reasons.contains_key(reason.slug()), "{reason} never occurred");
+    }
+}
+
+/// Reasons that policies give, as opposed to tokens and requests.
+fn is_of_policy(reason: Reason) -> bool {
+    use Reason as R;
+
+    reason.is_allow()
+        || matches!(reason, R::TokenMissing | R::MfaRequired | R::MfaStale | R::DefaultDenyAnonymous)
+        || (R::RoleMissing.code()..=R::HostNotCovered.code()).contains(&reason.code())
+}
+
+/// Policies that are valid together, and what becomes of them.
+fn draw(rng: &mut Rng) -> (PolicySet, Compiled) {
+    loop {
+        let policies = generate::policies(rng);
+        if let Ok(set) = PolicySet::new(policies.clone()) {
+            let compiled = compile(&Bundle { policies, ..Bundle::default() }).unwrap();
+            return (set, compiled);
+        }
+    }
+}
+
+fn wire(set: &PolicySet) -> Vec<portcullis_wire::Policy> {
+    set.policies().iter().map(|policy| policy.wire().clone()).collect()
+}
+
+fn reference(set: &PolicySet, request: &Request, token: &Token) -> Outcome {
+    let method = Method::parse(request.method.as_bytes());
+    let host = (!request.host.is_empty()).then_some(request.host.as_str());
+    let asked = policy::Request { port: request.port, host, method, path: &request.path };
+    let token = match token {
+        Token::None => policy::Token::None,
+        Token::Invalid(reason) => policy::Token::Invalid(*reason),
+        Token::Valid(claims) => policy::Token::Valid(policy::Claims {
+            roles: &claims.roles,
+            permissions: &claims.permissions,
+            groups: &claims.groups,
+            org_id: claims.org_id.as_deref(),
+            mfa_verified: claims.mfa_verified,
+            auth_time: claims.auth_time,
+        }),
+    };
+    let decision = set.decide(&asked, &token, NOW_S);
+    Outcome {
+        reason: decision.reason,
+        mode: match decision.mode {
+            Mode::Disabled => abi::mode::DISABLED,
+            Mode::Monitor => abi::mode::MONITOR,
+            Mode::Enforce => abi::mode::ENFORCE,
+        },
+        policy: decision.policy_id(set).map(str::to_owned),
+        rule: decision.rule_id(set).map(str::to_owned),
+        mfa_max_age_s: decision.mfa_max_age_s.unwrap_or(0),
+    }
+}
+
+fn decide(engine: &mut dyn Engine, half: u32, tables: &Tables, request: &Request, token: &Token) -> Outcome {
+    let (state, reason, identity) = match token {
+        Token::None => (0, 0, abi::Identity::zeroed()),
+        Token::Valid(claims) => (1, 0, identity(tables, claims)),
+        Token::Invalid(reason) => (2, u32::from(reason.code()), abi::Identity::zeroed()),
+    };
+    let mut slot = engine.slot();
+    slot.set_u32(SlotField::HALF, half);
+    slot.set_u32(SlotField::PORT, u32::from(request.port));
+    slot.set(SlotField::HOST, request.host.as_bytes());
+    slot.set_u32(SlotField::HOST_LEN, request.host.len() as u32);
+    slot.set(SlotField::PATH, request.path.as_bytes());
+    slot.set_u32(SlotField::PATH_LEN, request.path.len() as u32);
+    slot.set_u32(SlotField::METHOD, u32::from(Method::parse(request.method.as_bytes()).number()));
+    slot.set_u32(SlotField::TOKEN_STATE, state);
+    slot.set_u32(SlotField::TOKEN_REASON, reason);
+    slot.set(SlotField::ID, identity.as_bytes());
+    slot.set_u64(SlotField::JWT_NOW, NOW_S);
+    // What an earlier run left must not decide this one.
+    for field in [SlotField::POLICY, SlotField::RULE, SlotField::REASON, SlotField::MODE] {
+        slot.set_u32(field, u32::MAX);
+    }
+    let reason = engine.run("policy");
+    let slot = engine.slot();
+    assert_eq!(reason as u32, slot.u32(SlotField::REASON), "the program returns what it leaves in the slot");
+    let local = |index: u32, half_max: usize| {
+        let index = (index as usize).checked_sub(1)?;
+        assert_eq!(index / half_max, half as usize, "indices are of the half that decides");
+        Some(index % half_max)
+    };
+    let policy = local(slot.u32(SlotField::POLICY), limits::POLICIES_MAX);
+    let rule = local(slot.u32(SlotField::RULE), limits::RULES_MAX);
+    Outcome {
+        reason: Reason::from_code(reason as u16).unwrap(),
+        mode: slot.u32(SlotField::MODE) as u8,
+        policy: policy.map(|index| tables.policies[index].id.clone()),
+        rule: rule.map(|index| tables.rules[index].id.clone()),
+        mfa_max_age_s: slot.u32(SlotField::MFA_MAX_AGE),
+    }
+}
+
+/// What lib/jwt.h makes of the claims.
+fn identity(tables: &Tables, claims: &Claims) -> abi::Identity {
+    let mut identity = abi::Identity::zeroed();
+    for (bit, principal) in tables.principals.iter().enumerate() {
+        let held = match principal.kind {
+            PrincipalKind::Role => claims.roles.contains(&principal.name),
+            PrincipalKind::Permission => claims.permissions.contains(&principal.name),
+            PrincipalKind::Group => claims.groups.contains(&principal.name),
+            PrincipalKind::Org => claims.org_id.as_ref() == Some(&principal.name),
+        };
+        identity.bits.w[bit / 64] |= u64::from(held) << (bit % 64);
+    }
+    if claims.mfa_verified {
+        identity.flags |= abi::identity_flag::MFA;
+    }
+    if let Some(auth_time) = claims.auth_time {
+        identity.flags |= abi::identity_flag::AUTH_TIME;
+        identity.auth_time = auth_time;
+    }
+    identity
+}
