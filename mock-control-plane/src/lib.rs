@@ -1,1 +1,45 @@
-//! Control plane for tests and scenarios
+//! A control plane for tests, scenarios and demonstrations: the HTTP interface of the real one with an in-memory
+//! store. It serves agents (registration, bundles, logs), people (policies, keys, the directory), users (login, second
+//! factor, sessions) and other directories (SCIM); and it has what tests need: a mint that also makes broken tokens,
+//! faults on demand, a movable clock.
+//!
+//! **Invariant:** it uses only the wire types and the token mint, never the decision code that it is used to
+//! test. **Invariant:** bad input is answered with a 4xx problem document (RFC 9457); nothing panics on input.
+//! **Invariant:** time is the [`Clock`] it was started with.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod api;
+mod clock;
+mod config;
+mod defect;
+mod directory;
+mod error;
+mod extract;
+mod faults;
+mod identity;
+mod inventory;
+mod key_ring;
+mod log;
+mod mfa;
+mod password;
+mod problem;
+mod qr;
+mod revocation;
+mod scim;
+mod secret;
+mod server;
+mod session;
+mod store;
+mod sync_log;
+mod throttle;
+mod ticket;
+mod timestamp;
+mod totp;
+
+pub use clock::Clock;
+pub use config::{Config, TenantConfig};
+pub use error::StartError;
+pub use problem::{FieldError, Problem};
+pub use server::{ControlPlane, Handle};

@@ -1,0 +1,133 @@
+//! `/api/v1/orgs`
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Page;
+use crate::directory::{Org, OrgDraft, Scope};
+use crate::extract::{Body, Query, Registrar};
+use crate::mfa::MfaPolicy;
+use crate::server::Shared;
+use crate::{Problem, secret};
+
+/// A new organisation.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct NewOrg {
+    slug: String,
+    name: String,
+    #[serde(default)]
+    mfa_policy: Option<MfaPolicy>,
+}
+
+/// What is to be different.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct OrgChange {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    mfa_policy: Option<MfaPolicy>,
+}
+
+/// A user.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct UserRef {
+    user_id: String,
+}
+
+// === impl UserRef ===
+
+impl UserRef {
+    /// Its identifier.
+    pub(super) fn user_id(&self) -> &str {
+        &self.user_id
+    }
+}
+
+/// `GET …/orgs`
+pub(in crate::api) async fn list(
+    State(shared): State<Shared>,
+    registrar: Registrar,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let directory = &store.tenant(&registrar.tenant)?.directory;
+    let rows = directory.orgs(&registrar.scope).filter(|org| page.wants(Some(&org.id)));
+    page.of("orgs", rows, |org| &org.id, show).map(Json)
+}
+
+/// `POST …/orgs`
+pub(in crate::api) async fn create(
+    State(shared): State<Shared>,
+    registrar: Registrar,
+    Body(NewOrg { slug, name, mfa_policy }): Body<NewOrg>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    if registrar.scope != Scope::Tenant {
+        return Err(Problem::forbidden("only who manages the tenant can add an organisation"));
+    }
+    let id = secret::random("org-")?;
+    let mut store = shared.store();
+    let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
+    let org = directory.add_org(id, OrgDraft { slug, name, mfa_policy })?;
+    Ok((StatusCode::CREATED, Json(show(org))))
+}
+
+/// `GET …/orgs/{org}`
+pub(in crate::api) async fn get(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let org = store.tenant(&registrar.tenant)?.directory.org(&registrar.scope, &id)?;
+    Ok(Json(show(org)))
+}
+
+/// `PATCH …/orgs/{org}`
+pub(in crate::api) async fn change(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+    Body(OrgChange { name, mfa_policy }): Body<OrgChange>,
+) -> Result<Json<Value>, Problem> {
+    let mut store = shared.store();
+    let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
+    let org = directory.change_org(&registrar.scope, &id, name, mfa_policy.map(Some))?;
+    Ok(Json(show(org)))
+}
+
+/// `POST …/orgs/{org}/admins`
+pub(in crate::api) async fn add_admin(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+    Body(UserRef { user_id }): Body<UserRef>,
+) -> Result<Json<Value>, Problem> {
+    let mut store = shared.store();
+    let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
+    Ok(Json(show(directory.set_org_admin(&registrar.scope, &id, &user_id, true)?)))
+}
+
+/// `DELETE …/orgs/{org}/admins/{user}`
+pub(in crate::api) async fn remove_admin(
+    State(shared): State<Shared>,
+    Path((id, user)): Path<(String, String)>,
+    registrar: Registrar,
+) -> Result<StatusCode, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&registrar.tenant)?;
+    tenant.change(std::slice::from_ref(&user), shared.clock.now(), |directory| {
+        directory.set_org_admin(&registrar.scope, &id, &user, false).map(|_| ())
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn show(org: &Org) -> Value {
+    let Org { id, slug, name, mfa_policy, admins } = org;
+    json!({ "id": id, "slug": slug, "name": name, "mfa_policy": mfa_policy, "admins": admins })
+}

@@ -1,0 +1,239 @@
+//! `/api/v1/users`
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Page;
+use super::groups::{RoleRef, find_or_make, show_role};
+use crate::directory::{Directory, Effective, Scope, User, UserDraft};
+use crate::extract::{Body, Query, Registrar};
+use crate::password::{PASSWORD_BYTES, PasswordHash, off_thread};
+use crate::server::Shared;
+use crate::{FieldError, Problem, secret};
+
+/// A user, or what is to be different about one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct UserBody {
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    email_verified: Option<bool>,
+    #[serde(default)]
+    user_name: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    active: Option<bool>,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    org_id: Option<String>,
+}
+
+const TEXT_BYTES_MAX: usize = 320;
+
+/// `GET …/users?org_id=&limit=&cursor=`
+pub(in crate::api) async fn list(
+    State(shared): State<Shared>,
+    registrar: Registrar,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let directory = &store.tenant(&registrar.tenant)?.directory;
+    let rows = directory.users(&registrar.scope).filter(|user| page.wants(user.org.as_deref()));
+    page.of("users", rows, |user| &user.id, |user| show(directory, user)).map(Json)
+}
+
+/// `POST …/users`
+pub(in crate::api) async fn create(
+    State(shared): State<Shared>,
+    registrar: Registrar,
+    Body(body): Body<UserBody>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let email = body.email.clone();
+    let user_name = body.user_name.clone().or(email).unwrap_or_default();
+    let base = UserDraft { org: body.org_id.clone(), user_name, active: true, ..UserDraft::default() };
+    let draft = overlay(&shared, base, body).await?;
+    let id = secret::random("usr-")?;
+    let mut store = shared.store();
+    let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
+    directory.add_user(&registrar.scope, id.clone(), draft, shared.clock.now_s())?;
+    Ok((StatusCode::CREATED, Json(show(directory, directory.user(&registrar.scope, &id)?))))
+}
+
+/// `GET …/users/{user}`
+pub(in crate::api) async fn get(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let directory = &store.tenant(&registrar.tenant)?.directory;
+    Ok(Json(show(directory, directory.user(&registrar.scope, &id)?)))
+}
+
+/// `PATCH …/users/{user}`
+pub(in crate::api) async fn change(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+    Body(body): Body<UserBody>,
+) -> Result<Json<Value>, Problem> {
+    if body.org_id.is_some() {
+        let detail = "a user stays in its organisation; create a new one in the other";
+        return Err(Problem::invalid(vec![FieldError::new("/org_id", detail)]));
+    }
+    let base = shared.store().tenant(&registrar.tenant)?.directory.user(&registrar.scope, &id)?.draft();
+    let draft = overlay(&shared, base, body).await?;
+    let now = shared.clock.now();
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&registrar.tenant)?;
+    let new_password = draft.password.is_some();
+    tenant.change(std::slice::from_ref(&id), now, |directory| {
+        directory.change_user(&registrar.scope, &id, draft, now.as_secs()).map(|_| ())
+    })?;
+    if new_password {
+        // Whoever knew the old one is out.
+        tenant.end_sessions(&id, now);
+    }
+    Ok(Json(show(&tenant.directory, tenant.directory.user(&registrar.scope, &id)?)))
+}
+
+/// `DELETE …/users/{user}`
+pub(in crate::api) async fn remove(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+) -> Result<StatusCode, Problem> {
+    let now = shared.clock.now();
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&registrar.tenant)?;
+    tenant.change(std::slice::from_ref(&id), now, |directory| {
+        directory.remove_user(&registrar.scope, &id, now.as_secs())
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET …/users/{user}/permissions`
+pub(in crate::api) async fn permissions(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let directory = &store.tenant(&registrar.tenant)?.directory;
+    directory.user(&registrar.scope, &id)?;
+    let Effective { roles, groups, permissions } = directory.effective(&id);
+    let effective: Vec<&String> = permissions.keys().collect();
+    Ok(Json(json!({ "effective": effective, "source": permissions, "roles": roles, "groups": groups })))
+}
+
+/// `POST …/users/{user}/roles`
+pub(in crate::api) async fn add_role(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+    Body(wanted): Body<RoleRef>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let new_id = secret::random("rol-")?;
+    let mut store = shared.store();
+    let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
+    let org = directory.user(&registrar.scope, &id)?.org.clone();
+    let role = find_or_make(directory, &registrar.scope, org, wanted, new_id)?;
+    directory.set_user_role(&registrar.scope, &id, &role, true)?;
+    Ok((StatusCode::CREATED, Json(show_role(directory.role(&registrar.scope, &role)?))))
+}
+
+/// `DELETE …/users/{user}/roles/{role}`
+pub(in crate::api) async fn remove_role(
+    State(shared): State<Shared>,
+    Path((id, role)): Path<(String, String)>,
+    registrar: Registrar,
+) -> Result<StatusCode, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&registrar.tenant)?;
+    tenant.change(std::slice::from_ref(&id), shared.clock.now(), |directory| {
+        directory.set_user_role(&registrar.scope, &id, &role, false)
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE …/users/{user}/sessions`: all sessions end, all tokens are revoked.
+pub(in crate::api) async fn end_sessions(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    registrar: Registrar,
+) -> Result<Json<Value>, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&registrar.tenant)?;
+    tenant.directory.user(&registrar.scope, &id)?;
+    Ok(Json(json!({ "ended": tenant.end_sessions(&id, shared.clock.now()) })))
+}
+
+async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<UserDraft, Problem> {
+    let UserBody { email, email_verified, user_name, name, title, active, password, org_id: _ } = body;
+    let mut errors = Vec::new();
+    for (pointer, text) in
+        [("/email", &email), ("/user_name", &user_name), ("/name", &name), ("/title", &title)]
+    {
+        if text.as_ref().is_some_and(|text| text.trim().is_empty() || text.len() > TEXT_BYTES_MAX) {
+            errors.push(FieldError::new(pointer, format!("must have 1 to {TEXT_BYTES_MAX} bytes")));
+        }
+    }
+    if email.as_ref().is_some_and(|email| !email.contains('@')) {
+        errors.push(FieldError::new("/email", "is no address"));
+    }
+    if password.as_ref().is_some_and(|password| !PASSWORD_BYTES.contains(&password.len())) {
+        let (min, max) = (PASSWORD_BYTES.start(), PASSWORD_BYTES.end());
+        errors.push(FieldError::new("/password", format!("must have {min} to {max} bytes")));
+    }
+    if user_name.is_none() && email.is_none() && base.user_name.is_empty() {
+        errors.push(FieldError::new("/email", "is missing; send `email` or `user_name`"));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let rounds = shared.limits.password_rounds;
+    let password = match password {
+        Some(password) => Some(off_thread(move || PasswordHash::of(&password, rounds)).await??),
+        None => None,
+    };
+    let mut profile = base.profile;
+    // A new address has not been shown to be the user's, unless whoever changes it says so.
+    let verified = email_verified.unwrap_or(base.email_verified && email.is_none());
+    if let Some(email) = email {
+        profile.insert("emails".to_owned(), json!([{ "value": email, "type": "work", "primary": true }]));
+    }
+    for (attribute, text) in [("displayName", name), ("title", title)] {
+        if let Some(text) = text {
+            profile.insert(attribute.to_owned(), json!(text));
+        }
+    }
+    Ok(UserDraft {
+        user_name: user_name.unwrap_or(base.user_name),
+        active: active.unwrap_or(base.active),
+        email_verified: verified,
+        profile,
+        password,
+        ..base
+    })
+}
+
+fn show(directory: &Directory, user: &User) -> Value {
+    let role = |id: &String| directory.role(&Scope::Tenant, id).ok().map(show_role);
+    let groups: Vec<Value> =
+        directory.groups_of(&user.id).map(|group| json!({ "id": group.id, "name": group.name })).collect();
+    json!({
+        "id": user.id, "user_name": user.user_name, "email": user.email(), "email_verified": user.email_verified,
+        "name": user.name(), "title": user.profile.get("title"), "active": user.active, "org_id": user.org,
+        "external_id": user.external_id, "mfa_enrolled": user.mfa.verified().is_some(), "groups": groups,
+        "roles": user.roles.iter().filter_map(role).collect::<Vec<_>>(),
+        "created_at": user.created_s, "updated_at": user.updated_s,
+    })
+}

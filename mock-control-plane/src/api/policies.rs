@@ -1,0 +1,180 @@
+//! Policies: create, read, replace, delete.
+//!
+//! The control plane checks the form of a policy. What a policy means is checked by the agent's compiler: a
+//! control plane that shared that code could not be used to test it.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use portcullis_wire::{Mode, Policy, Rule};
+use serde_json::{Value, json};
+
+use crate::extract::{Body, Manager};
+use crate::server::Shared;
+use crate::store::Tenant;
+use crate::{FieldError, Problem, secret};
+
+const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "*"];
+const RULES_MAX: usize = 10_000;
+const POLICIES_MAX: usize = 1_000;
+
+/// `GET …/policies`
+pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    let tenant = store.tenant(&manager.tenant)?;
+    Ok(Json(json!({ "policies": tenant.policies.values().collect::<Vec<_>>() })))
+}
+
+/// `POST …/policies`
+pub(super) async fn create(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Body(mut policy): Body<Policy>,
+) -> Result<impl IntoResponse, Problem> {
+    check(&policy)?;
+    if policy.id.is_empty() {
+        policy.id = secret::random("policy-")?;
+    }
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    if tenant.policies.contains_key(&policy.id) {
+        return Err(Problem::conflict(format!("policy `{}` exists; replace it with PUT", policy.id)));
+    }
+    if tenant.policies.len() >= POLICIES_MAX {
+        return Err(Problem::conflict(format!("{POLICIES_MAX} policies exist; delete one first")));
+    }
+    check_overlap(tenant, &policy)?;
+    let location = format!("/manage/v1/{}/access/policies/{}", manager.tenant, policy.id);
+    let policy = put(tenant, policy);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(policy)))
+}
+
+/// `GET …/policies/{policy}`
+pub(super) async fn get(
+    State(shared): State<Shared>,
+    Path((_, id)): Path<(String, String)>,
+    manager: Manager,
+) -> Result<Json<Policy>, Problem> {
+    let store = shared.store();
+    let tenant = store.tenant(&manager.tenant)?;
+    tenant.policies.get(&id).cloned().map(Json).ok_or_else(|| gone("policy"))
+}
+
+/// `PUT …/policies/{policy}`
+pub(super) async fn replace(
+    State(shared): State<Shared>,
+    Path((_, id)): Path<(String, String)>,
+    manager: Manager,
+    Body(mut policy): Body<Policy>,
+) -> Result<Json<Policy>, Problem> {
+    check(&policy)?;
+    if policy.id.is_empty() {
+        policy.id = id.clone();
+    }
+    if policy.id != id {
+        return Err(Problem::invalid(vec![FieldError::new("/id", format!("differs from the URL's `{id}`"))]));
+    }
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    if !tenant.policies.contains_key(&id) {
+        return Err(gone("policy"));
+    }
+    check_overlap(tenant, &policy)?;
+    Ok(Json(put(tenant, policy)))
+}
+
+/// `DELETE …/policies/{policy}`
+pub(super) async fn delete(
+    State(shared): State<Shared>,
+    Path((_, id)): Path<(String, String)>,
+    manager: Manager,
+) -> Result<StatusCode, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    tenant.policies.remove(&id).ok_or_else(|| gone("policy"))?;
+    tenant.version.bump();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn put(tenant: &mut Tenant, policy: Policy) -> Policy {
+    // An unchanged policy is not a new generation: agents would reload for nothing.
+    if tenant.policies.get(&policy.id) != Some(&policy) {
+        tenant.policies.insert(policy.id.clone(), policy.clone());
+        tenant.version.bump();
+    }
+    policy
+}
+
+fn check(policy: &Policy) -> Result<(), Problem> {
+    let Policy { id, name, port_match, host_match, mode: _, default_action: _, rules } = policy;
+    let mut errors = Vec::new();
+    if name.trim().is_empty() {
+        errors.push(FieldError::new("/name", "is empty; give the policy a name"));
+    }
+    if name.len() > 240 || id.len() > 240 {
+        errors.push(FieldError::new("/name", "name and id may have 240 bytes"));
+    }
+    if id.contains('/') {
+        errors.push(FieldError::new("/id", "must not contain `/`: it stands in URLs"));
+    }
+    if *port_match == 0 {
+        errors.push(FieldError::new("/port_match", "must be 1 to 65535"));
+    }
+    if host_match.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' '])) {
+        errors.push(FieldError::new(
+            "/host_match",
+            "must be a host name or `*.suffix`; leave it out for any host",
+        ));
+    }
+    if rules.len() > RULES_MAX {
+        errors.push(FieldError::new("/rules", format!("more than {RULES_MAX} rules")));
+    }
+    let mut ids = BTreeSet::new();
+    for (n, rule) in rules.iter().enumerate() {
+        check_rule(rule, &format!("/rules/{n}"), &mut errors);
+        if !rule.id.is_empty() && !ids.insert(&rule.id) {
+            errors.push(FieldError::new(format!("/rules/{n}/id"), format!("`{}` is used twice", rule.id)));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+fn check_rule(rule: &Rule, at: &str, errors: &mut Vec<FieldError>) {
+    if !METHODS.contains(&rule.method.as_str()) {
+        let detail = format!("`{}` is none of {}", rule.method, METHODS.join(", "));
+        errors.push(FieldError::new(format!("{at}/method"), detail));
+    }
+    if !rule.path_pattern.starts_with('/') {
+        errors.push(FieldError::new(format!("{at}/path_pattern"), "must start with `/`"));
+    }
+    if rule.mfa_max_age_s.is_some() && !rule.require_mfa {
+        errors.push(FieldError::new(
+            format!("{at}/mfa_max_age_s"),
+            "has no effect without `require_mfa: true`",
+        ));
+    }
+}
+
+fn check_overlap(tenant: &Tenant, policy: &Policy) -> Result<(), Problem> {
+    let key = |p: &Policy| (p.port_match, p.host_match.as_ref().map(|h| h.to_ascii_lowercase()));
+    let other = tenant.policies.values().find(|other| {
+        other.id != policy.id
+            && policy.mode != Mode::Disabled
+            && other.mode != Mode::Disabled
+            && key(other) == key(policy)
+    });
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Problem::conflict(format!(
+            "policies `{}` and `{}` cover the same port and host; change one of them, or disable it",
+            other.name, policy.name
+        ))),
+    }
+}
+
+fn gone(what: &str) -> Problem {
+    Problem::not_found(format!("no such {what}"))
+}

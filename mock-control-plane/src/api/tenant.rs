@@ -1,0 +1,125 @@
+//! The tenant's own settings, its revocations, and the sync log.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use portcullis_wire::RevokedClaim;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::extract::{Body, Manager, Query};
+use crate::mfa::MfaPolicy;
+use crate::server::Shared;
+use crate::store::Tenant;
+use crate::{FieldError, Problem};
+
+/// What is to be different.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantChange {
+    #[serde(default)]
+    mfa_policy: Option<MfaPolicy>,
+}
+
+/// Tokens to refuse.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRevocation {
+    claim: RevokedClaim,
+    value: String,
+    /// Tokens made before; absent: every token.
+    #[serde(default)]
+    not_before: Option<u64>,
+}
+
+/// Which part of the sync log.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogFilter {
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    org_id: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+const VALUE_BYTES_MAX: usize = 240;
+const LOG_LIMIT: usize = 100;
+const LOG_LIMIT_MAX: usize = 10_000;
+
+/// `GET /manage/v1/{tenant}/tenant`
+pub(super) async fn get(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+    Ok(Json(show(shared.store().tenant(&manager.tenant)?)))
+}
+
+/// `PATCH /manage/v1/{tenant}/tenant`
+pub(super) async fn change(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Body(TenantChange { mfa_policy }): Body<TenantChange>,
+) -> Result<Json<Value>, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    tenant.mfa_policy = mfa_policy.unwrap_or(tenant.mfa_policy);
+    Ok(Json(show(tenant)))
+}
+
+/// `GET /manage/v1/{tenant}/revocations`
+pub(super) async fn revocations(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "revocations": shared.store().tenant(&manager.tenant)?.revocations.list() })))
+}
+
+/// `POST /manage/v1/{tenant}/revocations`
+pub(super) async fn revoke(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Body(NewRevocation { claim, value, not_before }): Body<NewRevocation>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let now = shared.clock.now();
+    if value.is_empty() || value.len() > VALUE_BYTES_MAX {
+        let detail = format!("must have 1 to {VALUE_BYTES_MAX} bytes");
+        return Err(Problem::invalid(vec![FieldError::new("/value", detail)]));
+    }
+    if not_before.is_some_and(|time| time > now.as_secs() + 1) {
+        let detail = "is in the future: it would refuse tokens that are not made yet";
+        return Err(Problem::invalid(vec![FieldError::new("/not_before", detail)]));
+    }
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    if claim == RevokedClaim::Sid {
+        tenant.sessions.end(&value);
+    }
+    tenant.revoke(claim, &value, not_before, now);
+    Ok((StatusCode::CREATED, Json(json!({ "config_version": tenant.version.get() }))))
+}
+
+/// `GET /manage/v1/{tenant}/directory/sync-log`: newest first.
+pub(super) async fn sync_log(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Query(LogFilter { source, org_id, limit }): Query<LogFilter>,
+) -> Result<Json<Value>, Problem> {
+    let limit = limit.unwrap_or(LOG_LIMIT);
+    if limit == 0 || limit > LOG_LIMIT_MAX {
+        return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LOG_LIMIT_MAX}")));
+    }
+    let store = shared.store();
+    let (entries, forgotten) = store.tenant(&manager.tenant)?.sync_log.entries();
+    let wanted = entries.rev().filter(|entry| {
+        source.as_ref().is_none_or(|source| *source == entry.source)
+            && (org_id.is_none() || org_id == entry.org_id)
+    });
+    let page: Vec<_> = wanted.take(limit).collect();
+    Ok(Json(json!({ "entries": page, "forgotten": forgotten })))
+}
+
+fn show(tenant: &Tenant) -> Value {
+    json!({
+        "name": tenant.name, "issuer": tenant.issuer, "audiences": tenant.audiences,
+        "mfa_policy": tenant.mfa_policy, "config_version": tenant.version.get(),
+    })
+}

@@ -1,0 +1,93 @@
+//! What a control plane is started with.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use crate::Clock;
+
+/// Configuration of a [`ControlPlane`](crate::ControlPlane). The default is one for demonstrations: loopback, port
+/// 8787, the tenant `acme` with the API key `sk_demo`, test interface on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Tenants that exist from the start.
+    pub tenants: Vec<TenantConfig>,
+    /// Base of the issuer names, without a trailing slash; absent: `http://` and the listening address.
+    pub issuer_base: Option<String>,
+    /// Whether the test interface exists: the mint, faults on demand, the movable clock. Never on anything but a
+    /// test system: it makes tokens for whoever asks.
+    pub test_api: bool,
+    /// The clock.
+    pub clock: Clock,
+    /// Lifetime of access tokens, seconds; at most a day.
+    pub access_token_ttl_s: u64,
+    /// Lifetime of sessions, and so of refresh tokens, seconds.
+    pub session_ttl_s: u64,
+    /// Rounds of PBKDF2-HMAC-SHA256 for passwords and backup codes.
+    pub password_rounds: NonZeroU32,
+}
+
+/// A tenant to create.
+#[derive(Clone, Debug)]
+pub struct TenantConfig {
+    /// Name, as it stands in the URLs.
+    pub name: String,
+    /// API key of the management interface, `X-API-Key`.
+    pub api_key: String,
+    /// Audiences that the tenant's tokens are accepted for; the first one is what the control plane writes.
+    pub audiences: Vec<String>,
+    /// Clock leeway of token checks, seconds.
+    pub leeway_s: u32,
+}
+
+/// Longest lifetime of an access token, seconds: bounds how long a revocation has to be remembered.
+pub(crate) const ACCESS_TOKEN_TTL_MAX_S: u64 = 86_400;
+
+/// What OWASP's password storage cheat sheet asks for with PBKDF2-HMAC-SHA256.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).expect("not zero");
+/// Tests have passwords to check by the hundred and none to keep.
+const ROUNDS_FOR_TESTS: NonZeroU32 = NonZeroU32::new(1_000).expect("not zero");
+
+// === impl Config ===
+
+impl Config {
+    /// Loopback, a port of the system's choice, the machine's clock, the test interface, and `tenant`.
+    #[must_use]
+    pub fn for_tests(tenant: TenantConfig) -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tenants: vec![tenant],
+            password_rounds: ROUNDS_FOR_TESTS,
+            ..Config::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            tenants: vec![TenantConfig::default()],
+            issuer_base: None,
+            test_api: true,
+            clock: Clock::system(),
+            access_token_ttl_s: 900,
+            session_ttl_s: 7 * 86_400,
+            password_rounds: ROUNDS,
+        }
+    }
+}
+
+// === impl TenantConfig ===
+
+impl Default for TenantConfig {
+    fn default() -> TenantConfig {
+        TenantConfig {
+            name: "acme".to_owned(),
+            api_key: "sk_demo".to_owned(),
+            audiences: vec!["portcullis-demo".to_owned()],
+            leeway_s: 5,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The sync log: every change that a directory made, and when the revocations that follow from it were enforced.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A bounded sequence of entries; the oldest go first.
+#[derive(Debug, Default)]
+pub(crate) struct SyncLog {
+    entries: VecDeque<Entry>,
+    forgotten: u64,
+}
+
+/// One entry.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Entry {
+    /// When, seconds since the epoch.
+    pub time: u64,
+    /// Who: the directory, or the control plane itself.
+    pub source: String,
+    /// What.
+    pub event: String,
+    /// To whom.
+    pub detail: String,
+    /// Whether it is done.
+    pub status: Status,
+    /// How long it took, milliseconds; absent while it is not done.
+    pub latency_ms: Option<u64>,
+    /// Organisation that it concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<String>,
+    #[serde(skip)]
+    waits: Option<Waits>,
+}
+
+/// Whether a change is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// In the directory.
+    Synced,
+    /// On its way to the agents.
+    Pending,
+    /// Every agent has it.
+    Enforced,
+    /// Refused.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    version: u64,
+    since: Duration,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug)]
+pub(crate) struct What {
+    /// Who: the directory, or the control plane itself.
+    pub source: String,
+    /// What.
+    pub event: &'static str,
+    /// To whom.
+    pub detail: String,
+    /// Organisation that it concerns.
+    pub org: Option<String>,
+}
+
+/// Most entries kept.
+const ENTRIES_MAX: usize = 10_000;
+
+// === impl SyncLog ===
+
+impl SyncLog {
+    /// A change that was made, or refused, between `began` and `now`.
+    pub(crate) fn done(&mut self, what: What, status: Status, began: Duration, now: Duration) {
+        let latency_ms = Some(milliseconds(now.saturating_sub(began)));
+        self.push(what, status, now, latency_ms, None);
+    }
+
+    /// A change that is done when every agent has `version`.
+    pub(crate) fn pending(&mut self, what: What, version: u64, now: Duration) {
+        self.push(what, Status::Pending, now, None, Some(Waits { version, since: now }));
+    }
+
+    /// Every agent has `version`.
+    pub(crate) fn enforced_up_to(&mut self, version: u64, now: Duration) {
+        for entry in &mut self.entries {
+            if let Some(waits) = entry.waits.filter(|waits| waits.version <= version) {
+                entry.status = Status::Enforced;
+                entry.latency_ms = Some(milliseconds(now.saturating_sub(waits.since)));
+                entry.waits = None;
+            }
+        }
+    }
+
+    /// The entries, oldest first, and how many older ones are gone.
+    pub(crate) fn entries(&self) -> (impl DoubleEndedIterator<Item = &Entry>, u64) {
+        (self.entries.iter(), self.forgotten)
+    }
+
+    fn push(
+        &mut self,
+        what: What,
+        status: Status,
+        now: Duration,
+        latency_ms: Option<u64>,
+        waits: Option<Waits>,
+    ) {
+        if self.entries.len() == ENTRIES_MAX {
+            self.entries.pop_front();
+            self.forgotten += 1;
+        }
+        let What { source, event, detail, org } = what;
+        self.entries.push_back(Entry {
+            time: now.as_secs(),
+            source,
+            event: event.to_owned(),
+            detail,
+            status,
+            latency_ms,
+            org_id: org,
+            waits,
+        });
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
