@@ -1,1 +1,27 @@
-//! Scenario files and their runner
+//! Scenario files and their runner: a world (control plane, applications, an enforcement engine), steps that send
+//! real requests, and expectations about what client, application and log saw.
+//!
+//! **Invariant:** an engine that cannot run is reported as `not_run` with the reason, never passed over.
+//! **Invariant:** a scenario file with anything unknown or impossible in it is refused with file, line, column and
+//! the remedy, before anything is started.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+mod cgroup;
+pub mod engine;
+mod error;
+mod http;
+mod plane;
+mod progress;
+pub mod report;
+mod run;
+pub mod spec;
+mod world;
+
+pub use engine::EngineKind;
+pub use error::FileProblem;
+pub use plane::publish as publish_policies;
+pub use progress::Progress;
+pub use run::{RunConfig, run_files};
+pub use world::Commands;

@@ -1,2 +1,5 @@
 //! The test application as a process of its own.
-fn main() {}
+
+fn main() -> std::io::Result<()> {
+    portcullis_scenarios::app::server::main()
+}

@@ -1,0 +1,135 @@
+//! `portcullis agent`: enforcement in the kernel, configured by a control plane.
+
+mod settings;
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use portcullis_enforcer::agent::{Agent, AgentConfig, Status};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::output::{self, Format};
+use crate::Exit;
+
+/// Enforce a control plane's policies on this host
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Settings come from AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY, then from the
+file of --config, then from flags; the later ones hold. Secrets have no flags: other users of the host could read them.
+The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, cgroup, pins, poll_ms,
+report_ms, cache.
+
+When the agent ends, in whatever way, the kernel goes on enforcing what it was given last. --detach ends that.
+
+Examples:
+  AUTHFI_API_URL=http://127.0.0.1:8787 AUTHFI_TENANT=acme AUTHFI_API_KEY=sesame portcullis agent
+  portcullis agent --config /etc/portcullis/agent.toml
+  portcullis agent --detach")]
+pub struct Args {
+    #[command(flatten)]
+    flags: settings::Flags,
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// End the enforcement of an agent that runs no more, and do nothing else
+    #[arg(long)]
+    detach: bool,
+    /// End with standard input, and end enforcement then
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
+    /// How events are printed: lines for people, or a JSON object a line
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// How often the agent is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why the agent ends.
+enum End {
+    /// A signal: enforcement stays.
+    Signal,
+    /// Whoever started it is done: enforcement ends.
+    Input,
+}
+
+pub fn agent(args: Args) -> Exit {
+    let Args { flags, config, detach, until_input_ends, format } = args;
+    let settings = match settings::read(flags, config.as_deref()) {
+        Ok(settings) => settings,
+        Err(problem) => return Ok(output::refuse(&[problem])),
+    };
+    if detach {
+        let removed = portcullis_enforcer::kernel::Datapath::remove(&settings.pins()).context("detaching")?;
+        output::print(if removed { "enforcement ended\n" } else { "nothing was attached\n" })?;
+        return Ok(0);
+    }
+    let config: AgentConfig = settings.into_config()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let agent = Agent::start(config).context("starting the agent")?;
+    let end = runtime.block_on(watch(&agent, format, until_input_ends))?;
+    match end {
+        End::Signal => agent.stop(),
+        End::Input => agent.detach().context("detaching")?,
+    }
+    Ok(0)
+}
+
+/// Prints what changes until the agent is to end.
+async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow::Result<End> {
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
+    let (ended, mut input) = oneshot::channel();
+    if until_input_ends {
+        thread::spawn(move || {
+            // An input that cannot be read has ended.
+            drop(std::io::stdin().read_to_end(&mut Vec::new()));
+            ended.send(()).unwrap_or_default();
+        });
+    } else {
+        // Held open for ever: nobody waits for the input.
+        std::mem::forget(ended);
+    }
+    let mut last = Status::default();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {
+                let now = agent.status();
+                tell(&last, &now, format)?;
+                last = now;
+            }
+            _ = terminate.recv() => return Ok(End::Signal),
+            _ = interrupt.recv() => return Ok(End::Signal),
+            _ = &mut input => return Ok(End::Input),
+        }
+    }
+}
+
+fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
+    if before.generation != now.generation {
+        output::print(&match format {
+            Format::Json => format!("{}\n", json!({ "enforcing": now.generation })),
+            Format::Table => format!("enforcing version {}\n", now.generation),
+        })?;
+    }
+    for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+        eprintln!("warning: {problem}");
+    }
+    for what in now.detached.iter().filter(|what| !before.detached.contains(what)) {
+        eprintln!("alarm: no longer enforced: {what}");
+    }
+    match &now.error {
+        Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),
+        Some(_) | None => {}
+    }
+    if now.records_lost > before.records_lost {
+        eprintln!("warning: {} access records lost", now.records_lost - before.records_lost);
+    }
+    Ok(())
+}

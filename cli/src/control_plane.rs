@@ -1,0 +1,73 @@
+//! `portcullis control-plane`: the mock control plane by itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use portcullis_mock_control_plane::{Config, ControlPlane, TenantConfig};
+use portcullis_scenarios::{publish_policies, spec};
+
+use crate::{Exit, output};
+
+/// Serve policies, keys and the access log of one tenant, from memory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  portcullis control-plane --api-key sesame --policy policy.yaml
+  portcullis control-plane --api-key sesame --test-api
+  curl -H 'X-API-Key: sesame' http://127.0.0.1:8787/manage/v1/acme/access/policies
+  curl -d '{\"claims\":{\"roles\":[\"reader\"]}}' http://127.0.0.1:8787/v1/acme/test/mint
+
+--test-api lets everybody who reaches the port make tokens: on test systems only.")]
+pub struct Args {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// Tenant, as it stands in the URLs
+    #[arg(long, env = "AUTHFI_TENANT", default_value = "acme")]
+    tenant: String,
+    /// Key of the management interface
+    #[arg(long, env = "AUTHFI_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: String,
+    /// Audience that tokens are accepted for; can be given again
+    #[arg(long, value_name = "AUD", default_value = "api://acme")]
+    audience: Vec<String>,
+    /// Clock leeway of token checks, seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    leeway_s: u32,
+    /// Policy file to begin with; can be given again
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// Offer the test interface: a mint for any token, faults on demand, a movable clock
+    #[arg(long)]
+    test_api: bool,
+}
+
+pub fn control_plane(args: Args) -> Exit {
+    let Args { listen, tenant, api_key, audience, leeway_s, policy, test_api } = args;
+    let mut policies = Vec::new();
+    for file in &policy {
+        match spec::load_policies(file) {
+            Ok(loaded) => policies.extend(loaded.policies),
+            Err(problems) => return Ok(output::refuse(&problems)),
+        }
+    }
+    let row = TenantConfig { name: tenant.clone(), api_key: api_key.clone(), audiences: audience, leeway_s };
+    let config = Config { listen, tenants: vec![row], test_api, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let mut server = ControlPlane::start(config).await.context("starting the control plane")?;
+        publish_policies(server.addr(), &tenant, &api_key, &policies).await?;
+        let url = server.url();
+        output::print(&format!(
+            "control plane: {url}\ntenant {tenant}: {} policies, keys at {url}/v1/{tenant}/.well-known/jwks.json\n",
+            policies.len()
+        ))?;
+        tokio::select! {
+            ended = server.wait() => ended.context("serving")?,
+            asked = tokio::signal::ctrl_c() => asked.context("waiting for a signal")?,
+        }
+        server.shutdown().await;
+        Ok(0)
+    })
+}

@@ -1,0 +1,205 @@
+//! The command as scripts use it: exit status, what it prints, and files that are wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const POLICY: &str = "\
+name: orders
+port_match: 8080
+mode: enforce
+default_action: deny
+rules:
+  - { id: health, method: GET, path_pattern: /health, auth: none }
+  - { id: read, method: GET, path_pattern: \"/orders/{id}\", required_roles: [reader, admin] }
+  - { id: write, method: POST, path_pattern: /orders, required_roles: [admin] }
+";
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Dir {
+        Dir(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn portcullis<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis")).args(args).output().unwrap()
+}
+
+fn check(output: &Output, code: i32, texts: &[&str]) {
+    let all = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    let all = String::from_utf8_lossy(&all);
+    assert_eq!(output.status.code(), Some(code), "{all}");
+    for text in texts {
+        assert!(all.contains(text), "no `{text}` in:\n{all}");
+    }
+}
+
+fn os(path: &Path) -> &std::ffi::OsStr {
+    path.as_os_str()
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    for command in ["run", "check", "explain", "validate", "agent", "control-plane", "doctor", "completions"] {
+        check(&portcullis([command, "--help"]), 0, &["Example", "portcullis "]);
+    }
+    let help = portcullis(["--help"]);
+    check(&help, 0, &["Exit status", "validate"]);
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("  app"), "the test application is not for people");
+}
+
+#[test]
+fn bad_usage_is_two() {
+    check(&portcullis(["fly"]), 2, &["unrecognized subcommand"]);
+    check(&portcullis(["run"]), 2, &["FILE|DIR"]);
+    check(&portcullis(["run", "x.yaml", "--engine", "steam"]), 2, &["possible values: kernel, proxy, model, all"]);
+}
+
+#[test]
+fn completions_are_scripts() {
+    check(&portcullis(["completions", "bash"]), 0, &["complete -F _portcullis"]);
+}
+
+#[test]
+fn run_refuses_an_unknown_field_with_its_place_and_the_fix() {
+    let dir = Dir::new();
+    let text = "name: a\npolicies:\n  - { name: p, mode: enforce, default_action: deny }\nsteps:\n  \
+                - { name: s, request: { pth: /a }, expect: { status: 200 } }\n";
+    let file = dir.file("bad.yaml", text);
+    let place = format!("{}:5:27: unknown field `pth`", file.display());
+    check(&portcullis([os("run".as_ref()), os(&file)]), 2, &[&place, "fix: did you mean `path`?"]);
+}
+
+#[test]
+fn run_refuses_bad_yaml_and_bad_policies() {
+    let dir = Dir::new();
+    let broken = dir.file("broken.yaml", "name: a\npolicies: [\nsteps: []\n");
+    check(&portcullis([os("run".as_ref()), os(&broken)]), 2, &["broken.yaml:", "fix: "]);
+    let rule = "{ method: GET, path_pattern: no-slash, auth: none }";
+    let text = format!(
+        "name: a\npolicies:\n  - name: p\n    mode: enforce\n    default_action: deny\n    rules:\n      - {rule}\n\
+         steps:\n  - {{ name: s, request: {{ path: /a }}, expect: {{ status: 200 }} }}\n"
+    );
+    let file = dir.file("policy.yaml", &text);
+    check(&portcullis([os("run".as_ref()), os(&file)]), 2, &["policy.yaml:7:38: ", "fix: "]);
+}
+
+#[test]
+fn a_named_engine_that_cannot_run_is_two_and_never_a_pass() {
+    let dir = Dir::new();
+    let text = "name: a\npolicies:\n  - { name: p, mode: enforce, default_action: deny }\nsteps:\n  \
+                - { name: s, request: { path: /a }, expect: { status: 401 } }\n";
+    let file = dir.file("a.yaml", text);
+    let report = dir.0.path().join("report");
+    let output = portcullis([os("run".as_ref()), os(&file), "--engine=proxy".as_ref(), "--report".as_ref(), os(&report)]);
+    check(&output, 2, &["not run", "0 passed"]);
+    let json = std::fs::read_to_string(report.join("report.json")).unwrap();
+    assert!(json.contains("\"outcome\": \"not_run\""), "{json}");
+}
+
+#[test]
+fn run_writes_its_three_reports() {
+    let dir = Dir::new();
+    let text = "name: a\npolicies:\n  - { name: p, mode: enforce, default_action: deny }\nsteps:\n  \
+                - { name: s, request: { path: /a }, expect: { status: 401, app_requests: 0 } }\n";
+    let file = dir.file("a.yaml", text);
+    let report = dir.0.path().join("report");
+    let output = portcullis([os("run".as_ref()), os(&file), "--engine=model".as_ref(), "--report".as_ref(), os(&report)]);
+    check(&output, 0, &["1 passed, 0 failed, 0 not run; 1 requests"]);
+    for (name, beginning) in [("report.json", "{"), ("report.html", "<!doctype html>"), ("junit.xml", "<?xml")] {
+        let text = std::fs::read_to_string(report.join(name)).unwrap();
+        assert!(text.starts_with(beginning), "{name}");
+    }
+}
+
+#[test]
+fn check_tells_good_files_from_bad_ones() {
+    let dir = Dir::new();
+    let good = dir.file("good.yaml", POLICY);
+    check(&portcullis([os("check".as_ref()), os(&good)]), 0, &["good.yaml: policies, 0 warnings"]);
+    let bad = dir.file("bad.yaml", &POLICY.replace("required_roles", "requird_roles"));
+    check(&portcullis([os("check".as_ref()), os(&bad)]), 2, &["bad.yaml:7:", "did you mean `required_roles`?"]);
+    let shadow = "  - { id: never, method: GET, path_pattern: /health, required_roles: [x], priority: -1 }\n";
+    let shadowed = dir.file("shadowed.yaml", &format!("{POLICY}{shadow}"));
+    check(&portcullis([os("check".as_ref()), os(&shadowed)]), 0, &["warning: ", "shadowed.yaml:9:"]);
+    check(&portcullis(["check".as_ref(), "--deny-warnings".as_ref(), os(&shadowed)]), 1, &[]);
+}
+
+#[test]
+fn explain_traces_a_decision() {
+    let dir = Dir::new();
+    let file = dir.file("p.yaml", POLICY);
+    let explain = |args: &[&str]| {
+        let mut all = vec![os("explain".as_ref()), os("--policy".as_ref()), os(&file)];
+        all.extend(args.iter().map(|arg| std::ffi::OsStr::new(*arg)));
+        portcullis(all)
+    };
+    check(&explain(&["GET", "/orders/7"]), 0, &["rule read", "decides", "deny, 401", "token_missing"]);
+    let reader = "{\"roles\":[\"reader\"]}";
+    check(&explain(&["GET", "/orders/7?x=1", "--claims", reader]), 0, &["allow", "rule_allow"]);
+    check(&explain(&["POST", "/orders", "--claims", reader]), 0, &["deny, 403", "role_missing"]);
+    check(&explain(&["GET", "/a/../b"]), 0, &["deny, 400", "path_ambiguous"]);
+    check(&explain(&["GET", "/orders/7", "--token-refused", "token_expired"]), 0, &["token_expired"]);
+    check(&explain(&["GET", "/orders/7", "--token-refused", "tired"]), 2, &["known: token_missing"]);
+    check(&explain(&["GET", "/orders/7", "--claims", "{"]), 2, &["reading the claims"]);
+}
+
+#[test]
+fn validate_says_who_loses_and_who_gains() {
+    let dir = Dir::new();
+    let old = dir.file("old.yaml", POLICY);
+    let new = POLICY.replace("[reader, admin]", "[admin]").replace("required_roles: [admin] }", "required_roles: [admin, writer] }");
+    let new = dir.file("new.yaml", &new.replace("required_roles: [admin, writer] }\n  - { id: write", "required_roles: [admin] }\n  - { id: write"));
+    let traffic = dir.file(
+        "traffic.jsonl",
+        "{\"port\":8080,\"method\":\"GET\",\"path\":\"/orders/7\",\"claims\":{\"sub\":\"alice\",\"roles\":[\"reader\"]},\"count\":12}\n\
+         {\"port\":8080,\"method\":\"POST\",\"path\":\"/orders\",\"claims\":{\"sub\":\"bob\",\"roles\":[\"writer\"]}}\n\
+         {\"port\":8080,\"method\":\"GET\",\"path\":\"/orders/7\"}\n\
+         {\"port\":9,\"method\":\"GET\",\"path\":\"/\"}\n",
+    );
+    let validate = |args: &[&std::ffi::OsStr]| {
+        let mut all: Vec<&std::ffi::OsStr> = vec!["validate".as_ref(), "--traffic".as_ref(), os(&traffic)];
+        all.extend(args);
+        portcullis(all)
+    };
+    let both = validate(&["--policy".as_ref(), os(&new), "--baseline".as_ref(), os(&old)]);
+    check(&both, 1, &[
+        "12 of 15 requests lose access",
+        "alice  GET :8080/orders/7: role_missing (policy orders, rule read)",
+        "1 of 15 requests gain access",
+        "bob  POST :8080/orders (policy orders, rule write)",
+        "1 requests are to ports that the policy does not protect",
+        "orders/health: GET /health",
+    ]);
+    let same = validate(&["--policy".as_ref(), os(&old), "--baseline".as_ref(), os(&old)]);
+    check(&same, 0, &["0 of 15 requests lose access"]);
+    let alone = validate(&["--policy".as_ref(), os(&old)]);
+    check(&alone, 1, &["anonymous  GET :8080/orders/7: token_missing"]);
+}
+
+#[test]
+fn validate_refuses_bad_traffic_with_its_place() {
+    let dir = Dir::new();
+    let policy = dir.file("p.yaml", POLICY);
+    let traffic = dir.file("t.jsonl", "{\"port\":1,\"method\":\"GET\",\"path\":\"/\"}\n{\"port\":1,\"methd\":\"GET\"}\n");
+    let args = ["validate".as_ref(), "--policy".as_ref(), os(&policy), "--traffic".as_ref(), os(&traffic)];
+    check(&portcullis(args), 2, &["t.jsonl:2:", "unknown field `methd`", "fix: "]);
+}
+
+#[test]
+fn doctor_looks_at_everything() {
+    let output = portcullis(["doctor"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for what in ["kernel", "cgroup2", "bpffs", "capabilities", "bpf programs", "jit"] {
+        assert!(text.contains(what), "no {what} in:\n{text}");
+    }
+    let missing = text.contains("missing ");
+    assert_eq!(output.status.code(), Some(i32::from(missing)), "{text}");
+}

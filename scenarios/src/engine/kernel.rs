@@ -1,0 +1,214 @@
+//! The kernel engine: BPF programs on the application's control group, installed by an agent that is a process of its
+//! own and gets its configuration from the control plane, as in the field.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use portcullis_enforcer::kernel::{self, Datapath};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{NotRun, Setup};
+use crate::plane::AgentCredentials;
+use crate::spec::AgentAction;
+
+/// A covered control group and the agent's process.
+pub(crate) struct Kernel {
+    addr: SocketAddr,
+    launch: Launch,
+    agent: Option<Agent>,
+    output: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// How the agent is started.
+struct Launch {
+    command: Vec<OsString>,
+    url: String,
+    tenant: String,
+    credentials: AgentCredentials,
+    cgroup: PathBuf,
+    pins: PathBuf,
+}
+
+struct Agent {
+    child: Child,
+    /// Version that the agent said it enforces.
+    version: watch::Receiver<u64>,
+}
+
+/// What the agent says on its standard output, one line of JSON at a time; members that are not here do not matter.
+#[derive(Deserialize)]
+struct Said {
+    enforcing: u64,
+}
+
+/// Loading the programs takes the verifier up to seconds on a slow machine.
+const ENFORCE_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(10);
+const DROP_POLL: Duration = Duration::from_millis(10);
+const DROP_POLLS: u32 = 200;
+const OUTPUT_LINES_MAX: usize = 40;
+
+/// Whether BPF programs can be loaded, attached and pinned here.
+pub(super) fn probe() -> Result<(), NotRun> {
+    kernel::probe().map_err(|error| NotRun(error.to_string()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let bpffs = |line: &str| {
+        let mut fields = line.split(' ').skip(1);
+        fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
+    };
+    if !mounts.lines().any(bpffs) {
+        return Err(NotRun("no BPF file system at /sys/fs/bpf; as root: mount -t bpf bpf /sys/fs/bpf".to_owned()));
+    }
+    Ok(())
+}
+
+// === impl Kernel ===
+
+impl Kernel {
+    pub(super) fn prepare(setup: Setup<'_>) -> Result<Kernel> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let Setup { plane, app, cgroup, agent, credentials } = setup;
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let launch = Launch {
+            command: agent.to_vec(),
+            url: plane.url(),
+            tenant: plane.tenant().to_owned(),
+            credentials,
+            cgroup: cgroup.context("the kernel engine needs a control group")?.path().to_owned(),
+            pins: super::pins(&format!("scenario-{}-{n}", std::process::id())),
+        };
+        Ok(Kernel { addr: app.addr(), launch, agent: None, output: Arc::default() })
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) async fn enforce(&mut self, version: u64) -> Result<()> {
+        if self.agent.is_none() {
+            self.agent = Some(self.launch.start(&self.output)?);
+        }
+        let agent = self.agent.as_mut().context("the agent is not running")?;
+        let reached = agent.version.wait_for(|seen| *seen >= version);
+        let reached = timeout(ENFORCE_MAX, reached).await.map(|seen| seen.map(drop));
+        match reached {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => bail!("the agent ended{}", last(&self.output())),
+            Err(_) => bail!("the agent did not enforce it within {} s{}", ENFORCE_MAX.as_secs(), last(&self.output())),
+        }
+    }
+
+    pub(super) async fn agent(&mut self, action: AgentAction) -> Result<()> {
+        match (action, &mut self.agent) {
+            (AgentAction::Kill, Some(agent)) => {
+                agent.child.kill().await.context("killing the agent")?;
+                self.agent = None;
+                Ok(())
+            }
+            (AgentAction::Kill, None) => bail!("no agent is running"),
+            (AgentAction::Start, Some(_)) => bail!("an agent is running already"),
+            // Any version: the control plane's is in force, or the agent takes it at once.
+            (AgentAction::Start, None) => self.enforce(1).await,
+        }
+    }
+
+    pub(super) fn output(&self) -> Vec<String> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(super) async fn stop(mut self) -> Result<()> {
+        if let Some(mut agent) = self.agent.take() {
+            // The end of its input ends the agent.
+            drop(agent.child.stdin.take());
+            if timeout(STOP_MAX, agent.child.wait()).await.is_err() {
+                agent.child.kill().await.context("killing the agent")?;
+            }
+        }
+        // What the agent left, killed or not, must not outlive the scenario.
+        Datapath::remove(&self.launch.pins).map(drop).context("removing the programs")
+    }
+}
+
+impl Drop for Kernel {
+    /// A run that is broken off leaves nothing in the kernel.
+    fn drop(&mut self) {
+        let Some(mut agent) = self.agent.take() else {
+            drop(Datapath::remove(&self.launch.pins));
+            return;
+        };
+        // The agent holds the instance until it is gone.
+        drop(agent.child.start_kill());
+        for _ in 0..DROP_POLLS {
+            if agent.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                break;
+            }
+            std::thread::sleep(DROP_POLL);
+        }
+        drop(Datapath::remove(&self.launch.pins));
+    }
+}
+
+// === impl Launch ===
+
+impl Launch {
+    fn start(&self, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Agent> {
+        let Launch { command, url, tenant, credentials, cgroup, pins } = self;
+        let (program, arguments) = command.split_first().context("no command for the agent")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .args(["--api-url", url, "--tenant", tenant, "--agent-id", &credentials.agent_id])
+            .args(["--poll-ms", "20", "--format", "json", "--until-input-ends"])
+            .arg("--cgroup")
+            .arg(cgroup)
+            .arg("--pins")
+            .arg(pins)
+            .env("AUTHFI_AGENT_TOKEN", &credentials.agent_secret)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the agent")?;
+        let (sender, version) = watch::channel(0);
+        let said = child.stdout.take().context("the agent has no output")?;
+        tokio::spawn(read_lines(said, Arc::clone(output), Some(sender)));
+        let errors = child.stderr.take().context("the agent has no error output")?;
+        tokio::spawn(read_lines(errors, Arc::clone(output), None));
+        Ok(Agent { child, version })
+    }
+}
+
+async fn read_lines(
+    from: impl AsyncRead + Unpin,
+    output: Arc<Mutex<VecDeque<String>>>,
+    version: Option<watch::Sender<u64>>,
+) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let (Some(version), Ok(Said { enforcing })) = (&version, serde_json::from_str(&line)) {
+            version.send_replace(enforcing);
+            continue;
+        }
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        if output.len() == OUTPUT_LINES_MAX {
+            output.pop_front();
+        }
+        output.push_back(line);
+    }
+}
+
+fn last(output: &[String]) -> String {
+    output.last().map_or_else(String::new, |line| format!("; its last words: {line}"))
+}

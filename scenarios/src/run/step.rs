@@ -1,0 +1,157 @@
+//! One step: act, then compare what client, application and log saw with what was expected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use portcullis_wire::{AccessLog, Mode};
+
+use super::{elapsed_ms, expect, send};
+use crate::app::Seen as AppSeen;
+use crate::report::{Outcome, StepResult};
+use crate::spec::{AgentAction, AppKind, Request, Scenario, Step};
+use crate::world::World;
+
+/// Records that a report holds of each step.
+const RECORDS_MAX: usize = 25;
+/// Longest time for the records of a step to reach the control plane.
+const RECORDS_WAIT_MAX: Duration = Duration::from_secs(5);
+const RECORDS_POLL: Duration = Duration::from_millis(10);
+/// How long a record too many may take.
+const RECORDS_SETTLE: Duration = Duration::from_millis(40);
+
+/// Runs the step.
+pub(super) async fn run(
+    scenario: &Scenario,
+    step: &Step,
+    baseline: Option<send::Seen>,
+    app: AppKind,
+    world: &mut World,
+) -> StepResult {
+    let begin = Instant::now();
+    let mut result = StepResult::bare(&step.name, app, Outcome::Passed, "");
+    result.reasons.clear();
+    let done = match (step.set_mode, step.agent, &step.request, &step.transparent) {
+        (Some(mode), ..) => {
+            result.action = format!("every policy in mode {}", mode_name(mode));
+            world.publish(scenario, Some(mode)).await
+        }
+        (None, Some(action), ..) => {
+            result.action = match action {
+                AgentAction::Kill => "agent killed with SIGKILL".to_owned(),
+                AgentAction::Start => "agent started".to_owned(),
+            };
+            agent(action, world).await
+        }
+        (None, None, Some(request), _) => {
+            requests(std::slice::from_ref(request), step, None, world, &mut result).await
+        }
+        (None, None, None, Some(list)) => requests(list, step, baseline.as_ref(), world, &mut result).await,
+        (None, None, None, None) => Err(anyhow::anyhow!("the step does nothing")),
+    };
+    if let Err(error) = done {
+        result.reasons.push(format!("{error:#}"));
+    }
+    if !result.reasons.is_empty() {
+        result.outcome = Outcome::Failed;
+    }
+    result.duration_ms = elapsed_ms(begin);
+    result
+}
+
+async fn agent(action: AgentAction, world: &mut World) -> Result<()> {
+    world.engine.as_mut().context("no engine is started")?.agent(action).await
+}
+
+async fn requests(
+    list: &[Request],
+    step: &Step,
+    baseline: Option<&send::Seen>,
+    world: &mut World,
+    result: &mut StepResult,
+) -> Result<()> {
+    result.action = describe(list, step);
+    let to = world.engine.as_ref().context("no engine is started")?.addr();
+    let log_from = world.plane.log_end().await?;
+    let before = world.app.seen().await.context("asking the application")?;
+    let seen = send::watch(list, step, world, to).await?;
+    let after = world.app.seen().await.context("asking the application")?;
+    result.requests = seen.sent.replies.len() as u64;
+    result.statuses = statuses(&seen.sent);
+    result.sample = seen.sent.sample.clone();
+    let AppSeen { requests, bytes } = after;
+    result.app_requests = requests.saturating_sub(before.requests);
+    result.app_bytes = bytes.saturating_sub(before.bytes);
+
+    let wanted = expect::responses_wanted(step, list.len());
+    let records = records(step, wanted, log_from, &seen.sent.ports, world).await?;
+    expect::responses(step, &seen.sent, &mut result.reasons);
+    expect::app(step, result.app_requests, result.app_bytes, &mut result.reasons);
+    expect::log(step, wanted, &records, &mut result.reasons);
+    if let Some(baseline) = baseline {
+        expect::same(baseline, &seen, &mut result.reasons);
+    }
+    result.records_total = records.len() as u64;
+    result.records = records.into_iter().take(RECORDS_MAX).collect();
+    Ok(())
+}
+
+/// The records that are about the step's connections. Waits for as many as the step expects.
+async fn records(
+    step: &Step,
+    wanted: u64,
+    from: u64,
+    ports: &BTreeSet<u16>,
+    world: &mut World,
+) -> Result<Vec<AccessLog>> {
+    let target = expect::records_wanted(step, wanted);
+    let begin = Instant::now();
+    loop {
+        if let Some(engine) = world.engine.as_mut() {
+            engine.flush().await.context("collecting decisions")?;
+        }
+        let mut page = world.plane.logs(from).await.context("reading the access log")?;
+        page.logs.retain(|record| ports.contains(&record.source_port));
+        let enough = page.logs.len() as u64 >= target;
+        if (enough || begin.elapsed() > RECORDS_WAIT_MAX) && begin.elapsed() > RECORDS_SETTLE {
+            return Ok(page.logs);
+        }
+        tokio::time::sleep(if enough { RECORDS_SETTLE } else { RECORDS_POLL }).await;
+    }
+}
+
+fn statuses(sent: &send::Sent) -> BTreeMap<u16, u64> {
+    let mut counts = BTreeMap::new();
+    for reply in &sent.replies {
+        for answer in &reply.answers {
+            *counts.entry(answer.status).or_default() += 1;
+        }
+        if reply.error.is_some() {
+            *counts.entry(0).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn describe(list: &[Request], step: &Step) -> String {
+    let one = match list {
+        [Request { raw: Some(raw), .. }] => format!("{} raw bytes", raw.len()),
+        [Request { method, path, actor, .. }] => match actor {
+            None => format!("{method} {path} without a token"),
+            Some(actor) => format!("{method} {path} as {actor}"),
+        },
+        many => format!("{} requests, compared with the unprotected application", many.len()),
+    };
+    match step.repeat {
+        1 => one,
+        n => format!("{n} × {one}"),
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Disabled => "disabled",
+        Mode::Monitor => "monitor",
+        Mode::Enforce => "enforce",
+    }
+}

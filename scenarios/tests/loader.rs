@@ -1,0 +1,173 @@
+//! Bad files are refused with file, line, column and the remedy.
+
+use std::path::Path;
+
+use portcullis_scenarios::FileProblem;
+use portcullis_scenarios::spec::{lint, load, load_policies};
+
+const GOOD: &str = "\
+name: good
+policies:
+  - name: p
+    mode: enforce
+    default_action: deny
+    rules:
+      - { method: GET, path_pattern: /a, required_roles: [r] }
+actors:
+  reader: { claims: { roles: [r] } }
+steps:
+  - name: s
+    request: { path: /a, as: reader }
+    expect: { status: 200 }
+";
+
+fn with_file<T>(text: &str, work: impl FnOnce(&Path) -> T) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.yaml");
+    std::fs::write(&file, text).unwrap();
+    work(&file)
+}
+
+/// The good scenario with one text replaced: what is wrong, and where.
+fn problems(from: &str, to: &str) -> Vec<FileProblem> {
+    assert!(GOOD.contains(from), "{from}");
+    with_file(&GOOD.replacen(from, to, 1), |file| load(file).expect_err("the file is bad"))
+}
+
+fn check(from: &str, to: &str, place: (u64, u64), message: &str, remedy: &str) {
+    let found = problems(from, to);
+    let first = &found[0];
+    assert_eq!((first.line, first.column), place, "{found:?}");
+    assert!(first.message.contains(message), "{found:?}");
+    assert!(first.remedy.contains(remedy), "{found:?}");
+}
+
+#[test]
+fn the_good_one_is_good() {
+    with_file(GOOD, |file| assert_eq!(load(file).unwrap().scenario.name, "good"));
+}
+
+#[test]
+fn an_unknown_field_names_the_nearest() {
+    check("required_roles", "requird_roles", (7, 42), "unknown field `requird_roles`", "did you mean `required_roles`?");
+    check("status: 200", "stauts: 200", (13, 15), "unknown field `stauts`", "did you mean `status`?");
+}
+
+#[test]
+fn an_unknown_value_names_the_nearest() {
+    check("mode: enforce", "mode: enfroce", (4, 11), "unknown value `enfroce`", "did you mean `enforce`?");
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    check("    default_action: deny\n", "", (3, 5), "missing field `default_action`", "add `default_action:`");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_has_a_place() {
+    let found = problems("status: 200", "status: many");
+    assert_eq!(found[0].line, 13, "{found:?}");
+}
+
+#[test]
+fn bad_yaml_has_a_place() {
+    let found = problems("{ path: /a, as: reader }", "{ path: /a, as: reader");
+    assert!((12..=14).contains(&found[0].line), "{found:?}");
+    assert!(!found[0].remedy.is_empty());
+}
+
+#[test]
+fn an_actor_that_is_not_there_is_a_typo_with_a_place() {
+    check("as: reader", "as: raeder", (12, 30), "no actor `raeder`", "did you mean `reader`?");
+}
+
+#[test]
+fn a_bad_policy_is_shown_where_it_stands() {
+    check("path_pattern: /a", "path_pattern: a", (7, 38), "", "");
+    check("method: GET", "method: FETCH", (7, 19), "FETCH", "");
+}
+
+#[test]
+fn a_step_that_cannot_fail_is_refused() {
+    check("    expect: { status: 200 }\n", "", (11, 5), "expects nothing, so it cannot fail", "add `expect:`");
+}
+
+#[test]
+fn a_step_with_two_actions_is_refused() {
+    check("    expect:", "    set_mode: monitor\n    expect:", (11, 5), "must do one thing", "exactly one of");
+}
+
+#[test]
+fn an_unknown_reason_names_the_nearest() {
+    let log = "{ status: 200, log: [{ decision: deny, reason: token_mising }] }";
+    check("{ status: 200 }", log, (13, 52), "no reason `token_mising`", "did you mean `token_missing`?");
+}
+
+#[test]
+fn every_problem_of_a_file_is_told() {
+    let text = GOOD.replace("as: reader", "as: nobody").replace("name: good", "name: 'not a name'");
+    let found = with_file(&text, |file| load(file).expect_err("bad"));
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_problem_prints_as_editors_and_people_read_it() {
+    let problem = FileProblem::new(Path::new("a.yaml"), (7, 3), "what", "how");
+    assert_eq!(problem.to_string(), "a.yaml:7:3: what\n    fix: how");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_is_a_problem() {
+    assert_eq!(load(Path::new("/nonexistent.yaml")).expect_err("absent").len(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("latin1.yaml");
+    std::fs::write(&file, b"name: a\ndescription: caf\xe9\n").unwrap();
+    let found = load(&file).expect_err("not UTF-8");
+    assert_eq!((found[0].line, found[0].column), (2, 17), "{found:?}");
+}
+
+#[test]
+fn policies_alone_in_their_three_forms() {
+    let one = "name: p\nport_match: 80\nmode: enforce\ndefault_action: deny\n";
+    let list = "- { name: p, port_match: 80, mode: enforce, default_action: deny }\n";
+    let mapping = format!("policies:\n  {list}");
+    for text in [one, list, &mapping] {
+        assert_eq!(with_file(text, |file| load_policies(file).unwrap().policies.len()), 1, "{text}");
+    }
+    let bad = with_file("- { name: p, port_match: 0, mode: enforce, default_action: deny }\n", |file| {
+        load_policies(file).expect_err("port 0")
+    });
+    assert_eq!((bad[0].line, bad[0].column), (1, 26), "{bad:?}");
+}
+
+#[test]
+fn a_shadowed_rule_is_a_warning_with_a_place() {
+    let text = "\
+name: p
+port_match: 80
+mode: enforce
+default_action: deny
+rules:
+  - { id: all, method: \"*\", path_pattern: \"/**\", required_roles: [r], priority: 9 }
+  - { id: never, method: GET, path_pattern: /a, required_roles: [s] }
+";
+    let found = with_file(text, |file| lint(file).unwrap());
+    assert_eq!(found.warnings.len(), 1, "{found:?}");
+    assert_eq!(found.warnings[0].line, 7, "{found:?}");
+    assert!(found.warnings[0].message.contains("never decides"), "{found:?}");
+}
+
+#[test]
+fn the_scenarios_of_this_directory_are_good() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            if let Err(found) = load(&path) {
+                panic!("{}", found.iter().map(|p| format!("{p}\n")).collect::<String>());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "only {count} scenarios found");
+}
