@@ -1,4 +1,5 @@
-//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget.
+//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget, vm-test,
+//! bench.
 //!
 //! **Invariant:** depends on no crate of the workspace, so it builds in seconds and works while they do not compile.
 //! **Invariant:** exit status 0 means that the task did its job; 1 that it found something wrong; 2 that it could not
@@ -7,6 +8,7 @@
 use std::process::ExitCode;
 use std::{env, fmt};
 
+mod bench;
 mod budget;
 mod check;
 mod run;
@@ -15,6 +17,7 @@ mod sh;
 mod test;
 mod tidy;
 mod toml;
+mod vm_test;
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1);
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
         "fmt" => none(&rest).and_then(|()| check::fmt()),
         "tidy" => none(&rest).and_then(|()| tidy::tidy()),
         "budget" => budget::budget(&rest),
+        "bench" => bench::bench(&rest),
+        "vm-test" => vm_test::vm_test(&rest),
         "setup" => none(&rest).and_then(|()| setup::ensure(setup::ALL)),
         _ => Err(Usage(format!("there is no task `{task}`")).into()),
     };
@@ -99,6 +104,11 @@ Usage: cargo xtask <TASK> [ARGS]
   tidy            layout rules: edges between crates, file heads and sizes, limits, verifier notes
   budget          loads every kernel program and compares the instructions that the verifier walked with
                   bpf/budget.toml; growth over 5 % fails. --update rewrites the rows of this kernel
+  bench [NAME]    benchmarks (kernel), built optimised; ratios here, all figures in target/portcullis/bench/NAME.json.
+                  --scale F takes F times as many samples
+  vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
+                  --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
+                  every one, --program NAME runs only test programs whose name contains it
   setup           the set-up of run and test alone
 
 Set-up installs what is missing with apt-get when run as root; otherwise it prints the command and exits with 2.
@@ -112,4 +122,5 @@ Environment:
 Examples:
   cargo xtask run
   cargo xtask test -p portcullis-testkit
+  cargo xtask vm-test --kernel 6.1
   cargo xtask run scenarios/monitor_vs_enforce.yaml --engine model";

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use crate::Exit;
 use crate::sh::{self, Step, step};
 
+mod qemu;
+
 /// One thing that the machine may lack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need {
@@ -25,6 +27,10 @@ pub enum Need {
     BpfFs,
     /// The test runner.
     Nextest,
+    /// Boots other kernels.
+    Vm,
+    /// What benchmarks compare with.
+    Peers,
 }
 
 /// Everything.
@@ -42,6 +48,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Nextest) {
         nextest();
+    }
+    if needs.contains(&Need::Vm) {
+        qemu::ensure()?;
     }
     Ok(())
 }
@@ -241,4 +250,10 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Build, probe: Probe::Header("zlib.h"), package: "zlib1g-dev" },
     Item { need: Need::Format, probe: Probe::Program("clang-format-19"), package: "clang-format-19" },
     Item { need: Need::Serve, probe: Probe::Program("nginx"), package: "nginx-light" },
+    Item { need: Need::Peers, probe: Probe::Program("haproxy"), package: "haproxy" },
+    Item { need: Need::Peers, probe: Probe::Program("openssl"), package: "openssl" },
+    Item { need: Need::Peers, probe: Probe::Program("taskset"), package: "util-linux" },
+    Item { need: Need::Vm, probe: Probe::Program("modprobe"), package: "kmod" },
+    Item { need: Need::Vm, probe: Probe::Program("xz"), package: "xz-utils" },
+    Item { need: Need::Vm, probe: Probe::Program("busybox"), package: "busybox-static" },
 ];

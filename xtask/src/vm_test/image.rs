@@ -1,0 +1,186 @@
+//! The guest's contents: test programs, their shared libraries, modules, the first process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::archive::Archive;
+use super::fetch::Fetched;
+use crate::sh::{self, step};
+
+/// Modules that the tests use and stock kernels do not have built in.
+const MODULES: &[&str] = &["veth", "inet_diag", "tcp_diag", "mptcp_diag", "sch_ingress", "cls_bpf"];
+
+/// Builds the integration tests of `packages` and the guest's first process; the programs, stripped, in `dir`.
+pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -> Result<Vec<PathBuf>> {
+    let into = dir.join("programs");
+    if into.exists() {
+        fs::remove_dir_all(&into).with_context(|| format!("emptying {}", into.display()))?;
+    }
+    fs::create_dir_all(&into).with_context(|| format!("making {}", into.display()))?;
+    let step = step("building the test programs");
+    let remedy = "read the compiler's message above; `cargo xtask setup` checks the machine";
+    let mut build = sh::cargo(["build", "--package", "portcullis-vm-tests"]);
+    step.run(&mut build, remedy)?;
+    strip(&sh::target().join("debug/portcullis-vm-init"), &into.join("init"))?;
+    let mut tests = sh::cargo(["test", "--no-run", "--all-features", "--tests"]);
+    packages.iter().for_each(|package| {
+        tests.args(["--package", package]);
+    });
+    let watched = step.run_watched(&mut tests, remedy)?;
+    if !watched.status.success() {
+        bail!("building the test programs: cargo ended with {}; {remedy}", watched.status);
+    }
+    let mut programs = vec![into.join("init")];
+    for (source, program) in watched.lines.iter().filter_map(|line| executable(line)) {
+        let name = name_of(&source);
+        if !source.starts_with("tests/") || !(filter.is_empty() || filter.iter().any(|f| name.contains(f))) {
+            continue;
+        }
+        strip(&sh::root().join(program), &into.join(&name))?;
+        programs.push(into.join(&name));
+    }
+    if programs.len() == 1 {
+        bail!("no test program is left; --program names a part of one's name");
+    }
+    step.done();
+    Ok(programs)
+}
+
+/// Writes the initramfs for one kernel.
+pub(super) fn initramfs(kernel: &Fetched, programs: &[PathBuf], to: &Path) -> Result<()> {
+    let file = File::create(to).with_context(|| format!("making {}", to.display()))?;
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for program in programs {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = if name == "init" { name } else { format!("tests/{name}") };
+        files.insert(path, read(program)?);
+        for library in libraries(program)? {
+            files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
+        }
+    }
+    // Tests start ordinary commands (sh, sleep, cat …).
+    let busybox = sh::which("busybox").context("busybox is not installed; `cargo xtask setup`")?;
+    files.insert("bin/busybox".to_owned(), read(&busybox)?);
+    for library in libraries(&busybox)? {
+        files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
+    }
+    let mut order = String::new();
+    for module in modules(kernel)? {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let plain = name.trim_end_matches(".xz").to_owned();
+        let bytes = if plain == name { read(&module)? } else { unpacked(&module)? };
+        order += &format!("{plain}\n");
+        files.insert(format!("mods/{plain}"), bytes);
+    }
+    files.insert("mods/order".to_owned(), order.into_bytes());
+    write_archive(file, &files).with_context(|| format!("writing {}", to.display()))
+}
+
+fn write_archive(file: File, files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<()> {
+    let mut archive = Archive::new(BufWriter::new(file));
+    let mut directories = BTreeSet::new();
+    for path in files.keys() {
+        directories.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+    }
+    directories.extend(["dev", "proc", "sys", "tmp", "run"].map(str::to_owned));
+    directories.iter().try_for_each(|directory| archive.directory(directory))?;
+    files.iter().try_for_each(|(path, bytes)| archive.file(path, bytes))?;
+    archive.finish().map(drop)
+}
+
+/// `  Executable tests/live.rs (target/debug/deps/live-0123)`.
+fn executable(line: &str) -> Option<(String, String)> {
+    let rest = line.trim_start().strip_prefix("Executable ")?;
+    let (source, program) = rest.split_once(" (")?;
+    Some((source.trim_start_matches("unittests ").to_owned(), program.trim_end_matches(')').to_owned()))
+}
+
+fn name_of(source: &str) -> String {
+    let stem = source.trim_start_matches("tests/").trim_end_matches(".rs").trim_end_matches("/main");
+    stem.replace('/', "_")
+}
+
+/// Copies without debug information, which is most of a test program.
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    let tool = sh::which("llvm-strip-19")
+        .or_else(|| sh::which("strip"))
+        .context("no strip tool; `cargo xtask setup`")?;
+    let out = Command::new(tool).arg("-o").arg(to).arg(from).output().context("starting strip")?;
+    if !out.status.success() {
+        bail!("stripping {}: {}", from.display(), String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Shared libraries, the loader included, by the paths that the program looks for them at; none when it is static.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let out = Command::new("ldd").arg(program).output().context("starting ldd")?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    if text.contains("not found") {
+        bail!("{} needs libraries that are not here:\n{text}", program.display());
+    }
+    let words = text.lines().flat_map(str::split_whitespace);
+    Ok(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+/// Files of the modules and what they need, in load order.
+fn modules(kernel: &Fetched) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for module in MODULES {
+        let out = Command::new("modprobe")
+            .arg("-d")
+            .arg(&kernel.root)
+            .args(["-S", &kernel.release, "--show-depends", "--ignore-install", module])
+            .output()
+            .context("starting modprobe")?;
+        if !out.status.success() {
+            bail!(
+                "kernel {} has no module {module}: {}",
+                kernel.release,
+                String::from_utf8_lossy(&out.stderr).trim()
+            );
+        }
+        for line in String::from_utf8_lossy(&out.stdout).lines() {
+            // "builtin NAME" needs no file
+            let Some(file) = line.strip_prefix("insmod ").map(|l| PathBuf::from(l.trim())) else { continue };
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn unpacked(module: &Path) -> Result<Vec<u8>> {
+    let out = Command::new("xz").arg("-dc").arg(module).output().context("starting xz")?;
+    if !out.status.success() {
+        bail!("unpacking {}: {}", module.display(), String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(out.stdout)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_lines_are_read() {
+        let line = "  Executable tests/live_deny.rs (target/debug/deps/live_deny-1a2b)";
+        let (source, program) = executable(line).expect("a program");
+        assert_eq!(
+            (name_of(&source).as_str(), program.as_str()),
+            ("live_deny", "target/debug/deps/live_deny-1a2b")
+        );
+        assert_eq!(executable("   Compiling x v0.1.0"), None);
+        assert_eq!(name_of("tests/policy_parity/main.rs"), "policy_parity");
+    }
+}
