@@ -25,7 +25,7 @@ struct Port {
 
 /// Rules in force of one policy, as a tree over the segments of their globs: what their beginnings share is looked at
 /// once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct RuleIndex {
     /// The first one is the root.
     nodes: Vec<Node>,

@@ -265,7 +265,7 @@ fn escape(text: &str) -> Option<(char, usize)> {
     Some((character, 2))
 }
 
-/// `\uXXXX`, or two of them that are a surrogate pair; a surrogate alone is no character.
+/// `\u` and four digits, or two of these that are a surrogate pair; a surrogate alone is no character.
 fn unicode_escape(text: &str) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;

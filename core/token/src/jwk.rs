@@ -66,8 +66,8 @@ pub enum KeyDefect {
     /// Another curve than P-256.
     #[error("crv is {0:?}; only P-256 is accepted")]
     Curve(String),
-    /// Several keys of the set share the kid, and which one is meant would be a guess.
-    #[error("kid is not unique: {0} keys of the set have it, and all of them are refused")]
+    /// Different keys of the set share the kid, and which one is meant would be a guess.
+    #[error("kid is not unique: {0} different keys of the set have it, and all of them are refused")]
     Duplicate(usize),
     /// The exponent is not 65537.
     #[error("e is not 65537")]
@@ -116,8 +116,11 @@ pub enum KeyDefect {
     /// A private key was published: whoever read the set can sign.
     #[error("private member {0} is published; the key is compromised: replace it")]
     Private(&'static str),
-    /// A shared secret.
-    #[error("symmetric key (kty oct): whoever can verify with it can sign with it")]
+    /// The same key under the same kid once more.
+    #[error("stands in the set more than once; it counts once")]
+    Repeated,
+    /// A shared secret (`kty` is `oct`, or there is a `k`).
+    #[error("symmetric key: whoever can verify with it can sign with it, and it is published")]
     Symmetric,
     /// Another key type.
     #[error("kty is {0:?}; RSA and EC are accepted")]
@@ -141,14 +144,21 @@ enum Material {
 impl VettedKey {
     /// Vets a key of a published set.
     pub(crate) fn new(jwk: &Jwk) -> Result<VettedKey, KeyDefect> {
-        let Jwk { kty, kid, use_, key_ops, alg, n, e, crv, x, y, d } = jwk;
+        let Jwk { kty, kid, use_, key_ops, alg, n, e, crv, x, y, d, p, q, dp, dq, qi, oth, k } = jwk;
         let kid = match kid {
             None => return Err(KeyDefect::KidMissing),
             Some(kid) if kid.is_empty() || kid.len() > limits::NAME_MAX => return Err(KeyDefect::Kid),
             Some(kid) => kid.clone(),
         };
-        if d.is_some() {
-            return Err(KeyDefect::Private("d"));
+        if kty == "oct" || k.is_some() {
+            return Err(KeyDefect::Symmetric);
+        }
+        let private = [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi)];
+        if let Some((name, _)) = private.into_iter().find(|(_, value)| value.is_some()) {
+            return Err(KeyDefect::Private(name));
+        }
+        if oth.is_some() {
+            return Err(KeyDefect::Private("oth"));
         }
         check_use(use_.as_deref(), key_ops.as_deref())?;
         let check_alg = |own: &str| match alg {
@@ -170,7 +180,6 @@ impl VettedKey {
                     None => Err(KeyDefect::Missing("crv")),
                 }
             }
-            "oct" => Err(KeyDefect::Symmetric),
             other => Err(KeyDefect::Type(other.to_owned())),
         }
     }
@@ -202,6 +211,11 @@ impl VettedKey {
         let point = [&[4][..], &x, &y].concat();
         let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| KeyDefect::Point)?;
         Ok(VettedKey { kid, material: Material::P256 { x, y }, parsed })
+    }
+
+    /// Whether the other one is the same key.
+    pub(crate) fn is(&self, other: &VettedKey) -> bool {
+        self.material() == other.material()
     }
 
     /// Key identifier, unique within the issuer.

@@ -128,33 +128,35 @@ impl TrustedIssuer {
     }
 }
 
-/// The sound keys of a set. Among these a kid must be unique; a refused key takes no other with it.
+/// The sound keys of a set. Among these a kid must be unique; a refused key takes no other with it, and a key that
+/// stands there twice is one key.
 fn vet(issuer: &str, set: &[Jwk], problems: &mut Vec<KeyProblem>) -> Vec<VettedKey> {
-    let problem = |at: usize, problem: KeyDefect| KeyProblem {
-        issuer: issuer.to_owned(),
-        position: Some(at + 1),
-        kid: set[at].kid.clone(),
-        problem,
+    let mut problem = |at: usize, problem: KeyDefect| {
+        let kid = set[at].kid.clone();
+        problems.push(KeyProblem { issuer: issuer.to_owned(), position: Some(at + 1), kid, problem });
     };
-    let mut sound = Vec::new();
+    let mut sound: Vec<(usize, VettedKey)> = Vec::new();
     for (at, jwk) in set.iter().enumerate() {
         match VettedKey::new(jwk) {
+            Ok(key) if sound.iter().any(|(_, known)| known.kid() == key.kid() && known.is(&key)) => {
+                problem(at, KeyDefect::Repeated);
+            }
             Ok(key) => sound.push((at, key)),
-            Err(defect) => problems.push(problem(at, defect)),
+            Err(defect) => problem(at, defect),
         }
     }
-    let mut count: HashMap<String, usize> = HashMap::new();
+    let mut keys_of: HashMap<String, usize> = HashMap::new();
     for (_, key) in &sound {
-        *count.entry(key.kid().to_owned()).or_default() += 1;
+        *keys_of.entry(key.kid().to_owned()).or_default() += 1;
     }
-    let mut keys = Vec::new();
-    for (at, key) in sound {
-        match count[key.kid()] {
-            1 => keys.push(key),
-            several => problems.push(problem(at, KeyDefect::Duplicate(several))),
+    sound.retain(|(at, key)| match keys_of[key.kid()] {
+        1 => true,
+        several => {
+            problem(*at, KeyDefect::Duplicate(several));
+            false
         }
-    }
-    keys
+    });
+    sound.into_iter().map(|(_, key)| key).collect()
 }
 
 // === impl KeyProblem ===

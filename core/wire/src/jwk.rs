@@ -42,7 +42,29 @@ pub struct Jwk {
     /// EC y coordinate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
-    /// Private exponent or scalar: must not be present in a published set.
+    /// Private exponent or scalar: must not be present in a published set, nor must the private members below (RFC
+    /// 7518 section 6.3.2: each of them gives the key away).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub d: Option<String>,
+    /// First prime factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<String>,
+    /// Second prime factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// Exponent of the first factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp: Option<String>,
+    /// Exponent of the second factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dq: Option<String>,
+    /// Coefficient of the second factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qi: Option<String>,
+    /// Further factors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oth: Option<serde_json::Value>,
+    /// Symmetric key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<String>,
 }

@@ -91,6 +91,15 @@ fn duplicate_kid_takes_all_of_that_kid() {
     assert_eq!(found, [(Some(1), &KeyDefect::Duplicate(2)), (Some(3), &KeyDefect::Duplicate(2))]);
 }
 
+#[test]
+fn a_repeated_key_is_one_key() {
+    let keys = vec![ec_jwk(), ec_jwk(), ec().public_jwk("other name")];
+    let (store, problems) = KeyStore::new(&[issuer(keys)]);
+    assert_eq!(store.issuers()[0].keys().len(), 2);
+    let found: Vec<_> = problems.iter().map(|p| (p.position, &p.problem)).collect();
+    assert_eq!(found, [(Some(2), &KeyDefect::Repeated)]);
+}
+
 /// Nothing is guessed: of the two only one can verify at all.
 #[test]
 fn a_refused_key_takes_no_other_of_its_kid_with_it() {
@@ -148,6 +157,14 @@ fn type_and_curve() {
 fn private_and_ambiguous_members() {
     assert_eq!(defect(Jwk { d: text("AQAB"), ..ec_jwk() }), KeyDefect::Private("d"));
     assert_eq!(defect(Jwk { d: text(""), ..rsa_jwk() }), KeyDefect::Private("d"));
+    // a factor without the exponent gives the key away just as well
+    assert_eq!(defect(Jwk { p: text("AQAB"), ..rsa_jwk() }), KeyDefect::Private("p"));
+    assert_eq!(defect(Jwk { q: text("AQAB"), ..rsa_jwk() }), KeyDefect::Private("q"));
+    assert_eq!(defect(Jwk { dp: text("AQAB"), ..rsa_jwk() }), KeyDefect::Private("dp"));
+    assert_eq!(defect(Jwk { dq: text("AQAB"), ..rsa_jwk() }), KeyDefect::Private("dq"));
+    assert_eq!(defect(Jwk { qi: text("AQAB"), ..rsa_jwk() }), KeyDefect::Private("qi"));
+    assert_eq!(defect(Jwk { oth: Some(serde_json::json!([])), ..rsa_jwk() }), KeyDefect::Private("oth"));
+    assert_eq!(defect(Jwk { k: text("AQAB"), ..ec_jwk() }), KeyDefect::Symmetric);
     let Jwk { crv, x, y, .. } = ec_jwk();
     let Jwk { n, e, .. } = rsa_jwk();
     assert_eq!(defect(Jwk { crv, ..rsa_jwk() }), KeyDefect::OtherType("crv"));
