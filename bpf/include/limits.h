@@ -11,6 +11,8 @@
 #define PC_HEAD_MAX 16384
 /* Zero bytes kept behind the head so that word-wide scans need no bound test. */
 #define PC_HEAD_TAIL 128
+/* Trailer section of a chunked body (bytes). */
+#define PC_TRAILER_MAX 8192
 /* Header lines of one request. */
 #define PC_HEAD_LINES_MAX 128
 /* Canonical path, query excluded (bytes).  Longer paths are answered 400. */

@@ -9,10 +9,9 @@
 #include "maps.h"
 #include "../lib/path.h"
 
-/* Hexadecimal digits of a chunk size, bytes of one extension or trailer line, bytes of the trailer section. */
+/* Hexadecimal digits of a chunk size, bytes of one extension or trailer line. */
 #define PC_CHUNK_DIGITS 12
 #define PC_CHUNK_LINE 4096
-#define PC_TRAILER_MAX 8192
 
 static __always_inline int pc_chunk_text(u8 c)
 {

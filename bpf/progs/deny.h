@@ -69,8 +69,8 @@ PC_FN int pc_reply_head(struct pc_slot *s, u32 status, u32 close, u32 want)
 		return 0;
 	u32 body = want - n;
 
-	PC_NO_UNROLL for (u32 i = 0; i < 6; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 6; i++) {
 		/* the last digit stands five bytes before the end of the header section */
 		s->head[(n - 5 - i) & PC_HM] = '0' + body % 10;
 		body /= 10;
@@ -84,10 +84,10 @@ PC_FN int pc_reply_pad(struct pc_slot *s, u32 from)
 	if (!s)
 		return 0;
 	from &= 255;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 8; i++) {
 		*(u64 *)(s->head + from + i * 8) = PC_K(' ');
-		PC_FENCE;      /* clang would call memset, which BPF does not have */
+		PC_FENCE; /* clang would call memset, which BPF does not have */
 	}
 	return 0;
 }
@@ -103,8 +103,8 @@ PC_FN int pc_reply_store(struct __sk_buff *skb, struct pc_slot *s, u32 status, u
 	if (n <= 0)
 		return 0;
 	pc_reply_pad(s, n);
-	PC_NO_UNROLL for (u32 i = 0; i < 16; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 16; i++) {
 		u32 k = left > PC_HEAD_MAX ? PC_HEAD_MAX : left;
 
 		if (!left)

@@ -111,7 +111,8 @@ PC_FN int pc_event_flush(struct __sk_buff *skb, struct pc_slot *s, struct pc_con
 }
 
 /* Asks the agent for a reply or for the end of the connection.  Wakes it. */
-static __always_inline void pc_reply_fill(struct __sk_buff *skb, struct pc_slot *s, struct pc_reply *r, u32 kind, u32 close)
+static __always_inline void pc_reply_fill(struct __sk_buff *skb, struct pc_slot *s, struct pc_reply *r,
+					  u32 kind, u32 close)
 {
 	__builtin_memset(r, 0, sizeof(*r));
 	r->cookie = bpf_get_socket_cookie(skb);

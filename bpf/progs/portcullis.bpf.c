@@ -23,8 +23,8 @@ static __always_inline struct pc_slot *pc_slot_claim(struct pc_conn *conn)
 {
 	u32 base = bpf_get_smp_processor_id() * PC_SLOTS_PER_CPU;
 
-	PC_NO_UNROLL for (u32 i = 0; i < PC_SLOTS_PER_CPU; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_SLOTS_PER_CPU; i++) {
 		u32 k = base + i;
 		struct pc_slot *s = bpf_map_lookup_elem(&pc_slots, &k);
 
@@ -62,7 +62,8 @@ static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *
 	__builtin_memset(&s->run, 0, sizeof(s->run));
 	s->run.entry_ns = bpf_ktime_get_ns();
 	s->run.len = skb->len;
-	s->run.reply_due = conn->pending || (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
+	s->run.reply_due = conn->pending ||
+			   (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
 	s->d.half = active ? *active & 1 : 0;
 	s->d.generation = active ? *active >> 1 : 0;
 	s->d.port = skb->local_port;
@@ -136,7 +137,7 @@ int pc_http(struct __sk_buff *skb)
 	int r = PC_STEP_GO;
 
 	if (skb->len == 0)
-		return SK_PASS;      /* a bare FIN carries no byte */
+		return SK_PASS; /* a bare FIN carries no byte */
 	if (!conn) {
 		PC_COUNT(no_conn);
 		return SK_DROP;
@@ -158,8 +159,8 @@ int pc_http(struct __sk_buff *skb)
 		}
 		pc_run_start(skb, s, conn);
 	}
-	PC_NO_UNROLL for (u32 i = 0; i < 2 * PC_MSGS_PER_SKB_MAX; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 2 * PC_MSGS_PER_SKB_MAX; i++) {
 		r = pc_step(skb, s, conn);
 		if (r != PC_STEP_GO)
 			break;
@@ -193,7 +194,8 @@ static __always_inline u64 pc_now_s(void)
 }
 
 /* Back to pc_http with the token's state. */
-static __always_inline int pc_token_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 reason)
+static __always_inline int pc_token_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
+					 u32 reason)
 {
 	s->token_state = reason ? PC_TOKEN_INVALID : PC_TOKEN_VALID;
 	s->token_reason = reason;
@@ -256,7 +258,8 @@ int pc_token(struct __sk_buff *skb)
 }
 
 /* The signature is checked: accounts, remembers, and goes back. */
-static __always_inline int pc_signature_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, int valid)
+static __always_inline int pc_signature_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
+					     int valid)
 {
 	pc_budget_close(pc_source(skb), s->run.crypto_start_ns, bpf_ktime_get_ns(), valid);
 	if (!valid) {

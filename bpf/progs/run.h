@@ -140,8 +140,8 @@ PC_FN int pc_head_restore(struct pc_slot *s, struct pc_pending_head *p, u32 n)
 {
 	if (!s || !p)
 		return 0;
-	PC_NO_UNROLL for (u32 i = 0; i < PC_HEAD_MAX / 8; i++)
-	{
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / 8; i++) {
 		if (i * 8 >= n)
 			break;
 		*(u64 *)(s->head + i * 8) = *(u64 *)(p->b + i * 8);
@@ -316,7 +316,7 @@ PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 	pc_event_flush(skb, s, conn);
 	s->path_len = s->host_len = 0;
 	s->run.head_off = s->run.off;
-	s->run.had = 1;      /* the application holds what came before */
+	s->run.had = 1; /* the application holds what came before */
 	pc_refuse(s, conn, PC_R_BAD_CHUNK, 0);
 	if (conn->state == PC_ST_POISON)
 		s->run.outcome = PC_OUT_KILL;
@@ -360,7 +360,8 @@ static __always_inline void pc_overrule(struct pc_slot *s)
 	}
 }
 
-static __always_inline int pc_finish_denied(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, struct tcp_sock *tp)
+static __always_inline int pc_finish_denied(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
+					    struct tcp_sock *tp)
 {
 	/* The reply would overtake the response that the application still owes: never interleave. */
 	if (!s->run.reply_due && conn->owed && (!tp || tp->write_seq == conn->pass_wseq)) {

@@ -103,12 +103,15 @@ fn classes(covered: &[&policy::Policy]) -> Result<Classes, CompileError> {
     })
 }
 
+/// Hosts that policies name, with the policies' indices.
+type Named<'a> = Vec<(&'a HostPattern, u32)>;
+
 /// Ports in ascending order, each with whether it has an automaton over hosts, which are added in this order.
 fn lower_ports(
     covered: &[&policy::Policy],
     automata: &mut Automata<'_>,
 ) -> Result<BTreeMap<u16, (Port, bool)>, CompileError> {
-    let mut by_port: BTreeMap<u16, (Port, Vec<(&HostPattern, u32)>)> = BTreeMap::new();
+    let mut by_port: BTreeMap<u16, (Port, Named<'_>)> = BTreeMap::new();
     for (index, policy) in covered.iter().enumerate() {
         let (port, named) = by_port.entry(policy.port()).or_default();
         port.enforce |= policy.mode() == Mode::Enforce;

@@ -78,7 +78,7 @@ impl App {
 
     /// All bytes that it read, in the order of its reads.
     pub fn bytes(&self) -> Vec<u8> {
-        self.seen.bytes.lock().unwrap().clone()
+        self.seen.bytes.lock().expect("no thread panicked").clone()
     }
 }
 
@@ -93,7 +93,7 @@ fn connection(mut stream: TcpStream, patient: bool, seen: &Seen) -> io::Result<(
         if read == 0 {
             return Ok(());
         }
-        seen.bytes.lock().unwrap().extend(&chunk[..read]);
+        seen.bytes.lock().expect("no thread panicked").extend(&chunk[..read]);
         buffer.extend(&chunk[..read]);
         while let Some(request) = take(&mut buffer) {
             seen.requests.fetch_add(1, Ordering::SeqCst);

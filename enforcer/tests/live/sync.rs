@@ -59,7 +59,7 @@ impl Plane {
     }
 
     fn answer(&self, head: &str, body: &[u8]) -> (u16, String, String) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("no thread panicked");
         let path = head.split(' ').nth(1).unwrap_or_default();
         if path.ends_with("/agents/register") {
             assert!(head.contains("x-api-key: key"), "{head}");
@@ -84,13 +84,13 @@ impl Plane {
     }
 
     fn serve(&self, bundle: &Bundle) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("no thread panicked");
         state.bundle = serde_json::to_string(bundle).expect("JSON");
         state.tag = format!("\"v{}\"", bundle.version);
     }
 
     fn status(&self, status: u16) {
-        self.state.lock().unwrap().status = status;
+        self.state.lock().expect("no thread panicked").status = status;
     }
 }
 
@@ -124,20 +124,20 @@ fn the_agent_follows_the_control_plane_and_reports() {
     assert_eq!(once(app.addr, get("/a", None)).status, 401);
     agent.flush().expect("records sent");
     {
-        let state = plane.state.lock().unwrap();
+        let state = plane.state.lock().expect("no thread panicked");
         let seen: Vec<(&str, u64)> =
             state.logs.iter().map(|r| (r.reason.as_str(), r.policy_generation)).collect();
         assert_eq!(seen, [("token_missing", 5), ("token_missing", 6)]);
         assert!(state.logs.iter().all(|r| r.agent_id == "a1"));
     }
-    let same = || (plane.state.lock().unwrap().not_modified >= 2).then_some(());
+    let same = || (plane.state.lock().expect("no thread panicked").not_modified >= 2).then_some(());
     eventually("two answers of 304", Duration::from_secs(5), same);
 
     // Older, torn, wrong, unreachable: what is in force stays.
     plane.serve(&world.bundle(4, vec![]));
     let error = agent.sync().expect_err("an older version").to_string();
     assert!(error.contains("older than 6"), "{error}");
-    plane.state.lock().unwrap().bundle = "{\"version\": 9".into();
+    plane.state.lock().expect("no thread panicked").bundle = "{\"version\": 9".into();
     assert!(agent.sync().is_err());
     let mut wrong = policy(app.port(), Mode::Enforce);
     wrong.rules[0].path_pattern = "no slash".into();
@@ -157,7 +157,10 @@ fn the_agent_follows_the_control_plane_and_reports() {
     plane.serve(&world.bundle(11, vec![policy(app.port(), Mode::Enforce)]));
     agent.sync().expect("a good version");
     agent.flush().expect("records sent");
-    assert_eq!((plane.state.lock().unwrap().logs.len(), agent.status().records_lost), (3, 0));
+    assert_eq!(
+        (plane.state.lock().expect("no thread panicked").logs.len(), agent.status().records_lost),
+        (3, 0)
+    );
 
     // Stopped: enforcement stays.
     agent.stop();

@@ -86,7 +86,7 @@ impl World {
     /// The records of all decisions made so far.
     pub fn records(&self) -> Vec<AccessLog> {
         self.datapath().flush();
-        self.records.lock().unwrap().clone()
+        self.records.lock().expect("no thread panicked").clone()
     }
 
     /// How many records have each reason.
@@ -127,7 +127,7 @@ impl Drop for World {
 
 fn start(config: &Config, records: &Arc<Mutex<Vec<AccessLog>>>) -> Datapath {
     let records = records.clone();
-    let take = Box::new(move |batch| records.lock().unwrap().extend(batch));
+    let take = Box::new(move |batch| records.lock().expect("no thread panicked").extend(batch));
     Datapath::start(config.clone(), take).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -1,5 +1,7 @@
 //! One meaning, several implementations: core/policy and core/token, bpf/lib built natively, bpf/lib in the kernel.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
+
 mod engine;
 mod policy;
 mod rows;

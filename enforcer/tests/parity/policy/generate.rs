@@ -6,9 +6,20 @@ use portcullis_wire::{Action, Auth, Mode, Policy, Reason, Requirements, Rule};
 
 /// Ports that policies may cover; the last one never is.
 pub const PORTS: [u16; 3] = [80, 8080, 65535];
-const HOST_MATCHES: [&str; 6] =
-    ["a.example", "*.a.example", "*.example", "b.a.example", "*.b.a.example", "xn--a-b.test"];
-const HOSTS: [&str; 10] = [
+const HOST_MATCHES: [&str; 8] = [
+    "a.example",
+    "*.a.example",
+    "*.example",
+    "b.a.example",
+    "*.b.a.example",
+    "xn--a-b.test",
+    "10.0.0.1",
+    "[2001:db8::1]",
+];
+const HOSTS: [&str; 13] = [
+    "10.0.0.1",
+    "[2001:db8::1]",
+    "[2001:db8::11]",
     "a.example",
     "b.a.example",
     "c.b.a.example",
@@ -26,6 +37,7 @@ const REQUEST_METHODS: [&str; 9] =
 const WORDS: [&str; 9] = ["a", "b", "ab", "api", "v1", "users", "me", "x.json", "a-b_c~d"];
 const NAMES: [&str; 5] = ["admin", "doctor", "nurse", "viewer", "auditor"];
 const ORGS: [&str; 3] = ["acme", "globex", "initech"];
+const MFA_AGES_S: [u32; 3] = [1, 2, 300];
 /// Some of the reasons that a token is refused for.
 const INVALID: [Reason; 4] =
     [Reason::TokenMalformed, Reason::TokenSignature, Reason::TokenExpired, Reason::TokenAudience];
@@ -117,7 +129,7 @@ fn requirements(rng: &mut Rng, rule: &mut Rule) {
     rule.none_of = rng.one_in(5).then(|| lists(rng)).filter(|lists| *lists != Requirements::default());
     rule.required_org = rng.one_in(5).then(|| one(rng, &ORGS));
     rule.require_mfa = rng.one_in(4);
-    rule.mfa_max_age_s = (rule.require_mfa && rng.one_in(2)).then(|| 1 + rng.below(600) as u32);
+    rule.mfa_max_age_s = (rule.require_mfa && rng.one_in(2)).then(|| *rng.pick(&MFA_AGES_S).unwrap());
     if rng.one_in(4) {
         rule.auth = Some(Auth::Required);
     }
@@ -217,7 +229,9 @@ pub fn token(rng: &mut Rng) -> Token {
             groups: some(rng, &NAMES, 0),
             org_id: (!rng.one_in(3)).then(|| one(rng, &ORGS)),
             mfa_verified: !rng.one_in(3),
-            auth_time: (!rng.one_in(5)).then(|| NOW_S + 100 - rng.below(700)),
+            // Around the ages that rules name, and in the future.
+            auth_time: (!rng.one_in(5))
+                .then(|| NOW_S + 2 - rng.below(5) - u64::from(*rng.pick(&MFA_AGES_S).unwrap())),
         }),
     }
 }
