@@ -18,7 +18,7 @@ mod tenant;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 
 use self::directory::{groups, orgs, roles, users};
@@ -43,6 +43,7 @@ pub(crate) fn router(shared: Shared, test_api: bool) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
         .layer(from_fn_with_state(shared.clone(), crate::faults::apply))
+        .layer(from_fn(crate::extract::whole_body))
         .with_state(shared)
 }
 

@@ -3,16 +3,22 @@
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::access::{Bearer, claimed_issuer};
 use crate::directory::Scope;
+use crate::scim::ScimError;
 use crate::server::Shared;
 use crate::{FieldError, Problem};
 
 /// Longest accepted request body, bytes.
 pub(crate) const BODY_MAX: usize = 4 << 20;
+
+/// Longest body that is read to its end to be refused, bytes.
+const DRAIN_MAX: usize = 4 * BODY_MAX;
 
 /// A JSON body.
 pub(crate) struct Body<T>(pub T);
@@ -49,6 +55,21 @@ pub(crate) struct Registrar {
     pub tenant: String,
     /// How far the right reaches.
     pub scope: Scope,
+}
+
+/// Reads the body before anything can refuse the request: a connection with half a request in it would be closed under
+/// a client that is about to use it again.
+pub(crate) async fn whole_body(request: Request, next: Next) -> Response {
+    let is_scim = request.uri().path().starts_with("/scim/");
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, DRAIN_MAX).await {
+        Ok(bytes) if bytes.len() <= BODY_MAX => next.run(Request::from_parts(parts, bytes.into())).await,
+        Ok(_) | Err(_) => {
+            let problem =
+                Problem::too_large(format!("the body is longer than {BODY_MAX} bytes, or broke off"));
+            if is_scim { ScimError::from(problem).into_response() } else { problem.into_response() }
+        }
+    }
 }
 
 // === impl Body ===

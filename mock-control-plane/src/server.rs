@@ -125,7 +125,8 @@ impl Handle {
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
         let Handle { addr: _, stop: _, mut task } = self;
-        if timeout(GRACE, &mut task).await.is_err() {
+        // After `wait` has seen the end there is nothing left to wait for.
+        if !task.is_finished() && timeout(GRACE, &mut task).await.is_err() {
             // A client that sends half a request and then nothing does not hold us up.
             task.abort();
         }

@@ -120,6 +120,27 @@ fn what_is_not_json_is_refused_by_its_type() {
     send("application/x-www-form-urlencoded").created();
 }
 
+/// A refusal that does not need the body leaves the connection good for the next request.
+#[test]
+fn a_refused_request_does_not_cost_the_connection() {
+    use std::io::{Read, Write};
+    let plane = Plane::start();
+    let mut stream = std::net::TcpStream::connect(plane.url().strip_prefix("http://").unwrap()).unwrap();
+    for _ in 0..3 {
+        let head =
+            "POST /manage/v1/acme/access/policies HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        stream.write_all(&[b'x'; 20_000]).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
+        let mut rest = [0; 4096];
+        let length = stream.read(&mut rest).unwrap();
+        assert!(length > 0);
+    }
+}
+
 #[test]
 fn a_body_over_the_limit_is_refused() {
     let plane = Plane::start();
