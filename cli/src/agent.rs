@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::output::{self, Format};
 use crate::Exit;
+use crate::output::{self, Format};
 
 /// Enforce a control plane's policies on this host
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,8 @@ pub fn agent(args: Args) -> Exit {
         return Ok(0);
     }
     let config: AgentConfig = settings.into_config()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let agent = Agent::start(config).context("starting the agent")?;
     let end = runtime.block_on(watch(&agent, format, until_input_ends))?;
     match end {

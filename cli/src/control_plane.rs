@@ -54,7 +54,8 @@ pub fn control_plane(args: Args) -> Exit {
     }
     let row = TenantConfig { name: tenant.clone(), api_key: api_key.clone(), audiences: audience, leeway_s };
     let config = Config { listen, tenants: vec![row], test_api, ..Config::default() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let mut server = ControlPlane::start(config).await.context("starting the control plane")?;
         publish_policies(server.addr(), &tenant, &api_key, &policies).await?;

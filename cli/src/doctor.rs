@@ -85,7 +85,8 @@ fn cgroup2(mounts: &str) -> Finding {
     match mount_of(mounts, "cgroup2") {
         Some(path) => Finding::new("cgroup2", true, format!("mounted at {path}"), ""),
         None => {
-            let remedy = "as root: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
+            let remedy =
+                "as root: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
             Finding::new("cgroup2", false, "not mounted", remedy)
         }
     }
@@ -107,8 +108,10 @@ fn privilege(status: &str) -> Finding {
     let held = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
     let missing: Vec<&str> =
         WANTED.iter().filter(|(_, bit)| held >> bit & 1 == 0).map(|(name, _)| *name).collect();
-    let found = if missing.is_empty() { "all held".to_owned() } else { format!("without {}", missing.join(", ")) };
-    let remedy = "run as root, or give the agent's unit AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_SYS_ADMIN";
+    let found =
+        if missing.is_empty() { "all held".to_owned() } else { format!("without {}", missing.join(", ")) };
+    let remedy =
+        "run as root, or give the agent's unit AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_SYS_ADMIN";
     Finding::new("capabilities", missing.is_empty(), found, remedy)
 }
 
@@ -116,7 +119,8 @@ fn programs() -> Finding {
     match kernel::probe() {
         Ok(()) => Finding::new("bpf programs", true, "a program of the deciding kind loads", ""),
         Err(error) => {
-            let remedy = "run as root, outside of containers that filter bpf(2); Docker: --cap-add or --privileged";
+            let remedy =
+                "run as root, outside of containers that filter bpf(2); Docker: --cap-add or --privileged";
             Finding::new("bpf programs", false, error.to_string(), remedy)
         }
     }

@@ -93,7 +93,8 @@ fn read_claims(text: &str) -> anyhow::Result<Claims> {
         Some(file) => fs::read_to_string(file).with_context(|| format!("reading {file}"))?,
         None => text.to_owned(),
     };
-    serde_json::from_str(&text).context("reading the claims; write a JSON object like {\"roles\":[\"reader\"]}")
+    serde_json::from_str(&text)
+        .context("reading the claims; write a JSON object like {\"roles\":[\"reader\"]}")
 }
 
 fn refusal(slug: &str) -> anyhow::Result<Reason> {

@@ -16,7 +16,8 @@ pub fn canonical_path(target: &str) -> Result<String, Reason> {
 
 /// A host as in a `Host` field.
 pub fn canonical_host(host: &str) -> anyhow::Result<String> {
-    portcullis_http::normalise_host(host.as_bytes()).map_err(|reason| anyhow!("host `{host}`: {}", reason.text()))
+    portcullis_http::normalise_host(host.as_bytes())
+        .map_err(|reason| anyhow!("host `{host}`: {}", reason.text()))
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ pub fn run(args: Args) -> Exit {
     engines.sort_unstable();
     engines.dedup();
     let config = RunConfig { paths, engines, commands: commands()?, progress: Progress::for_stderr() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let done = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
         tokio::select! {

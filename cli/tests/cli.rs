@@ -47,19 +47,27 @@ fn os(path: &Path) -> &std::ffi::OsStr {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["run", "check", "explain", "validate", "agent", "control-plane", "doctor", "completions"] {
+    for command in ["run", "check", "explain", "validate", "agent", "control-plane", "doctor", "completions"]
+    {
         check(&portcullis([command, "--help"]), 0, &["Example", "portcullis "]);
     }
     let help = portcullis(["--help"]);
     check(&help, 0, &["Exit status", "validate"]);
-    assert!(!String::from_utf8_lossy(&help.stdout).contains("  app"), "the test application is not for people");
+    assert!(
+        !String::from_utf8_lossy(&help.stdout).contains("  app"),
+        "the test application is not for people"
+    );
 }
 
 #[test]
 fn bad_usage_is_two() {
     check(&portcullis(["fly"]), 2, &["unrecognized subcommand"]);
     check(&portcullis(["run"]), 2, &["FILE|DIR"]);
-    check(&portcullis(["run", "x.yaml", "--engine", "steam"]), 2, &["possible values: kernel, proxy, model, all"]);
+    check(
+        &portcullis(["run", "x.yaml", "--engine", "steam"]),
+        2,
+        &["possible values: kernel, proxy, model, all"],
+    );
 }
 
 #[test]
@@ -98,7 +106,13 @@ fn a_named_engine_that_cannot_run_is_two_and_never_a_pass() {
                 - { name: s, request: { path: /a }, expect: { status: 401 } }\n";
     let file = dir.file("a.yaml", text);
     let report = dir.0.path().join("report");
-    let output = portcullis([os("run".as_ref()), os(&file), "--engine=proxy".as_ref(), "--report".as_ref(), os(&report)]);
+    let output = portcullis([
+        os("run".as_ref()),
+        os(&file),
+        "--engine=proxy".as_ref(),
+        "--report".as_ref(),
+        os(&report),
+    ]);
     check(&output, 2, &["not run", "0 passed"]);
     let json = std::fs::read_to_string(report.join("report.json")).unwrap();
     assert!(json.contains("\"outcome\": \"not_run\""), "{json}");
@@ -111,9 +125,17 @@ fn run_writes_its_three_reports() {
                 - { name: s, request: { path: /a }, expect: { status: 401, app_requests: 0 } }\n";
     let file = dir.file("a.yaml", text);
     let report = dir.0.path().join("report");
-    let output = portcullis([os("run".as_ref()), os(&file), "--engine=model".as_ref(), "--report".as_ref(), os(&report)]);
+    let output = portcullis([
+        os("run".as_ref()),
+        os(&file),
+        "--engine=model".as_ref(),
+        "--report".as_ref(),
+        os(&report),
+    ]);
     check(&output, 0, &["1 passed, 0 failed, 0 not run; 1 requests"]);
-    for (name, beginning) in [("report.json", "{"), ("report.html", "<!doctype html>"), ("junit.xml", "<?xml")] {
+    for (name, beginning) in
+        [("report.json", "{"), ("report.html", "<!doctype html>"), ("junit.xml", "<?xml")]
+    {
         let text = std::fs::read_to_string(report.join(name)).unwrap();
         assert!(text.starts_with(beginning), "{name}");
     }
@@ -125,7 +147,11 @@ fn check_tells_good_files_from_bad_ones() {
     let good = dir.file("good.yaml", POLICY);
     check(&portcullis([os("check".as_ref()), os(&good)]), 0, &["good.yaml: policies, 0 warnings"]);
     let bad = dir.file("bad.yaml", &POLICY.replace("required_roles", "requird_roles"));
-    check(&portcullis([os("check".as_ref()), os(&bad)]), 2, &["bad.yaml:7:", "did you mean `required_roles`?"]);
+    check(
+        &portcullis([os("check".as_ref()), os(&bad)]),
+        2,
+        &["bad.yaml:7:", "did you mean `required_roles`?"],
+    );
     let shadow = "  - { id: never, method: GET, path_pattern: /health, required_roles: [x], priority: -1 }\n";
     let shadowed = dir.file("shadowed.yaml", &format!("{POLICY}{shadow}"));
     check(&portcullis([os("check".as_ref()), os(&shadowed)]), 0, &["warning: ", "shadowed.yaml:9:"]);
@@ -155,8 +181,16 @@ fn explain_traces_a_decision() {
 fn validate_says_who_loses_and_who_gains() {
     let dir = Dir::new();
     let old = dir.file("old.yaml", POLICY);
-    let new = POLICY.replace("[reader, admin]", "[admin]").replace("required_roles: [admin] }", "required_roles: [admin, writer] }");
-    let new = dir.file("new.yaml", &new.replace("required_roles: [admin, writer] }\n  - { id: write", "required_roles: [admin] }\n  - { id: write"));
+    let new = POLICY
+        .replace("[reader, admin]", "[admin]")
+        .replace("required_roles: [admin] }", "required_roles: [admin, writer] }");
+    let new = dir.file(
+        "new.yaml",
+        &new.replace(
+            "required_roles: [admin, writer] }\n  - { id: write",
+            "required_roles: [admin] }\n  - { id: write",
+        ),
+    );
     let traffic = dir.file(
         "traffic.jsonl",
         "{\"port\":8080,\"method\":\"GET\",\"path\":\"/orders/7\",\"claims\":{\"sub\":\"alice\",\"roles\":[\"reader\"]},\"count\":12}\n\
@@ -170,14 +204,18 @@ fn validate_says_who_loses_and_who_gains() {
         portcullis(all)
     };
     let both = validate(&["--policy".as_ref(), os(&new), "--baseline".as_ref(), os(&old)]);
-    check(&both, 1, &[
-        "12 of 15 requests lose access",
-        "alice  GET :8080/orders/7: role_missing (policy orders, rule read)",
-        "1 of 15 requests gain access",
-        "bob  POST :8080/orders (policy orders, rule write)",
-        "1 requests are to ports that the policy does not protect",
-        "orders/health: GET /health",
-    ]);
+    check(
+        &both,
+        1,
+        &[
+            "12 of 15 requests lose access",
+            "alice  GET :8080/orders/7: role_missing (policy orders, rule read)",
+            "1 of 15 requests gain access",
+            "bob  POST :8080/orders (policy orders, rule write)",
+            "1 requests are to ports that the policy does not protect",
+            "orders/health: GET /health",
+        ],
+    );
     let same = validate(&["--policy".as_ref(), os(&old), "--baseline".as_ref(), os(&old)]);
     check(&same, 0, &["0 of 15 requests lose access"]);
     let alone = validate(&["--policy".as_ref(), os(&old)]);
@@ -188,7 +226,8 @@ fn validate_says_who_loses_and_who_gains() {
 fn validate_refuses_bad_traffic_with_its_place() {
     let dir = Dir::new();
     let policy = dir.file("p.yaml", POLICY);
-    let traffic = dir.file("t.jsonl", "{\"port\":1,\"method\":\"GET\",\"path\":\"/\"}\n{\"port\":1,\"methd\":\"GET\"}\n");
+    let traffic = dir
+        .file("t.jsonl", "{\"port\":1,\"method\":\"GET\",\"path\":\"/\"}\n{\"port\":1,\"methd\":\"GET\"}\n");
     let args = ["validate".as_ref(), "--policy".as_ref(), os(&policy), "--traffic".as_ref(), os(&traffic)];
     check(&portcullis(args), 2, &["t.jsonl:2:", "unknown field `methd`", "fix: "]);
 }

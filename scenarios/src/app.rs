@@ -49,7 +49,9 @@ impl App {
         command: &[OsString],
     ) -> Result<App, AppError> {
         match kind {
-            AppKind::Rust => rust::RustApp::start(cgroup, command).await.map(App::Rust).map_err(AppError::Failed),
+            AppKind::Rust => {
+                rust::RustApp::start(cgroup, command).await.map(App::Rust).map_err(AppError::Failed)
+            }
             AppKind::Nginx => nginx::Nginx::start(cgroup).await.map(App::Nginx),
         }
     }
@@ -94,7 +96,10 @@ fn command_in(cgroup: Option<&Path>, program: &std::ffi::OsStr) -> tokio::proces
         None => tokio::process::Command::new(program),
         Some(group) => {
             let mut command = tokio::process::Command::new("/bin/sh");
-            command.args(["-c", "echo 0 >\"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(group).arg(program);
+            command
+                .args(["-c", "echo 0 >\"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"])
+                .arg(group)
+                .arg(program);
             command
         }
     }

@@ -25,7 +25,8 @@ impl Cgroup {
             let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
             (kind == "cgroup2").then(|| PathBuf::from(path))
         });
-        let mount = mount.context("no cgroup2 hierarchy is mounted; as root: mount -t cgroup2 none /sys/fs/cgroup")?;
+        let mount = mount
+            .context("no cgroup2 hierarchy is mounted; as root: mount -t cgroup2 none /sys/fs/cgroup")?;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = mount.join(format!("portcullis-scenario-{}-{n}", process::id()));
         fs::create_dir(&path).with_context(|| format!("creating control group {}", path.display()))?;

@@ -39,7 +39,7 @@ pub struct NotRun(pub String);
 /// A running engine.
 pub(crate) enum Engine {
     /// BPF programs and the agent's process.
-    Kernel(kernel::Kernel),
+    Kernel(Box<kernel::Kernel>),
     /// The front in user space.
     Model(model::Model),
 }
@@ -77,7 +77,9 @@ impl EngineKind {
     /// The engine of a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<EngineKind> {
-        [EngineKind::Kernel, EngineKind::Proxy, EngineKind::Model].into_iter().find(|kind| kind.name() == name)
+        [EngineKind::Kernel, EngineKind::Proxy, EngineKind::Model]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 
     /// Whether it can run on this machine, tried now.
@@ -102,7 +104,9 @@ impl Engine {
     /// Makes the engine ready to take connections; it enforces nothing yet.
     pub(crate) async fn prepare(kind: EngineKind, setup: Setup<'_>) -> Result<Engine> {
         match kind {
-            EngineKind::Kernel => kernel::Kernel::prepare(setup).map(Engine::Kernel),
+            EngineKind::Kernel => {
+                kernel::Kernel::prepare(setup).map(|engine| Engine::Kernel(Box::new(engine)))
+            }
             EngineKind::Model => model::Model::prepare(setup).await.map(Engine::Model),
             EngineKind::Proxy => anyhow::bail!("this version has no proxy engine"),
         }

@@ -58,7 +58,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 impl Connection {
     /// Connects.
     pub(crate) async fn open(addr: SocketAddr) -> io::Result<Connection> {
-        let stream = timeout(EXCHANGE_MAX, TcpStream::connect(addr)).await.map_err(|_| timed_out("connect"))??;
+        let stream =
+            timeout(EXCHANGE_MAX, TcpStream::connect(addr)).await.map_err(|_| timed_out("connect"))??;
         stream.set_nodelay(true)?;
         Ok(Connection { stream, ahead: Vec::new() })
     }
@@ -85,7 +86,8 @@ impl Connection {
             match timeout(EXCHANGE_MAX, self.read_answer(head)).await {
                 Ok(Ok(answer)) => reply.answers.push(answer),
                 Ok(Err(error)) => {
-                    reply.error = Some(sent.err().map_or(error.to_string(), |e| format!("{error}; sending: {e}")));
+                    reply.error =
+                        Some(sent.err().map_or(error.to_string(), |e| format!("{error}; sending: {e}")));
                     return reply;
                 }
                 Err(_) => {
@@ -157,7 +159,12 @@ impl Connection {
         Ok(answer)
     }
 
-    async fn read_chunks(&mut self, raw: &mut Vec<u8>, mut at: usize, body: &mut Vec<u8>) -> io::Result<usize> {
+    async fn read_chunks(
+        &mut self,
+        raw: &mut Vec<u8>,
+        mut at: usize,
+        body: &mut Vec<u8>,
+    ) -> io::Result<usize> {
         loop {
             let line = loop {
                 match raw[at..].windows(2).position(|w| w == b"\r\n") {
@@ -165,7 +172,9 @@ impl Connection {
                     None => self.more(raw).await?,
                 }
             };
-            let size = std::str::from_utf8(&raw[at..line]).ok().and_then(|s| usize::from_str_radix(s.trim(), 16).ok());
+            let size = std::str::from_utf8(&raw[at..line])
+                .ok()
+                .and_then(|s| usize::from_str_radix(s.trim(), 16).ok());
             let size = size.ok_or_else(|| bad("bad chunk size"))?;
             let end = line + 2 + size + 2;
             while raw.len() < end {

@@ -57,7 +57,8 @@ impl Plane {
     /// Registers an agent.
     pub(crate) async fn register(&self) -> Result<AgentCredentials> {
         let path = format!("/manage/v1/{}/access/agents/register", self.tenant);
-        let body = json!({ "hostname": "scenario", "agent_version": env!("CARGO_PKG_VERSION"), "os": "linux" });
+        let body =
+            json!({ "hostname": "scenario", "agent_version": env!("CARGO_PKG_VERSION"), "os": "linux" });
         self.call("POST", &path, Some(&body)).await
     }
 
@@ -94,7 +95,8 @@ impl Plane {
                 order[name] = value;
             }
         }
-        let minted: Value = self.call("POST", &format!("/v1/{}/test/mint", self.tenant), Some(&order)).await?;
+        let minted: Value =
+            self.call("POST", &format!("/v1/{}/test/mint", self.tenant), Some(&order)).await?;
         minted["token"].as_str().map(str::to_owned).context("the mint's answer has no token")
     }
 
@@ -102,7 +104,8 @@ impl Plane {
     pub(crate) async fn mint_all(&self, scenario: &Scenario) -> Result<BTreeMap<String, String>> {
         let mut tokens = BTreeMap::new();
         for (name, actor) in &scenario.actors {
-            let token = self.mint(actor).await.with_context(|| format!("minting the token of actor `{name}`"))?;
+            let token =
+                self.mint(actor).await.with_context(|| format!("minting the token of actor `{name}`"))?;
             tokens.insert(name.clone(), token);
         }
         Ok(tokens)
@@ -155,7 +158,12 @@ impl Plane {
         &self.tenant
     }
 
-    async fn call<T: for<'de> Deserialize<'de>>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T> {
+    async fn call<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T> {
         self.send(method, path, &format!("X-API-Key: {}", self.api_key), body).await
     }
 

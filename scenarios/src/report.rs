@@ -202,7 +202,11 @@ impl Report {
     /// Writes `report.json`, `report.html` and `junit.xml` into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        let files = [("report.json", self.to_json()?), ("report.html", self.to_html()), ("junit.xml", self.to_junit())];
+        let files = [
+            ("report.json", self.to_json()?),
+            ("report.html", self.to_html()),
+            ("junit.xml", self.to_junit()),
+        ];
         for (name, text) in files {
             let path = dir.join(name);
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

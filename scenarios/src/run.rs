@@ -16,7 +16,9 @@ use portcullis_mock_control_plane::Clock;
 use crate::FileProblem;
 use crate::engine::{EngineKind, NotRun};
 use crate::progress::Progress;
-use crate::report::{EngineResult, Machine, Outcome, Report, SCHEMA, ScenarioResult, StepResult, Summary, rfc3339};
+use crate::report::{
+    EngineResult, Machine, Outcome, Report, SCHEMA, ScenarioResult, StepResult, Summary, rfc3339,
+};
 use crate::spec::{AppKind, LoadedScenario, load};
 use crate::world::{Commands, World, WorldError};
 
@@ -75,7 +77,9 @@ fn load_all(paths: &[PathBuf]) -> Result<Vec<LoadedScenario>, Vec<FileProblem>> 
     let mut scenarios: Vec<LoadedScenario> = Vec::new();
     for path in paths {
         let files = if path.is_dir() { in_directory(path) } else { Ok(vec![path.clone()]) };
-        for loaded in files.map_or_else(|p| vec![Err(vec![p])], |files| files.iter().map(|f| load(f)).collect()) {
+        for loaded in
+            files.map_or_else(|p| vec![Err(vec![p])], |files| files.iter().map(|f| load(f)).collect())
+        {
             match loaded {
                 Ok(loaded) => scenarios.push(loaded),
                 Err(mut found) => problems.append(&mut found),
@@ -86,7 +90,12 @@ fn load_all(paths: &[PathBuf]) -> Result<Vec<LoadedScenario>, Vec<FileProblem>> 
     for LoadedScenario { file, scenario } in &scenarios {
         if let Some(other) = names.insert(&scenario.name, file) {
             let message = format!("scenario `{}` is also in {}", scenario.name, other.display());
-            problems.push(FileProblem::new(file, (0, 0), message, "name each file once, and each scenario differently"));
+            problems.push(FileProblem::new(
+                file,
+                (0, 0),
+                message,
+                "name each file once, and each scenario differently",
+            ));
         }
     }
     if problems.is_empty() { Ok(scenarios) } else { Err(problems) }
@@ -95,14 +104,18 @@ fn load_all(paths: &[PathBuf]) -> Result<Vec<LoadedScenario>, Vec<FileProblem>> 
 /// The YAML files of a directory, by name; not those of directories in it.
 fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, FileProblem> {
     let refuse = |message: String, remedy: &str| FileProblem::new(dir, (0, 0), message, remedy);
-    let entries = fs::read_dir(dir).map_err(|e| refuse(e.to_string(), "check the directory and its permissions"))?;
+    let entries =
+        fs::read_dir(dir).map_err(|e| refuse(e.to_string(), "check the directory and its permissions"))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file())
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(refuse("there is no .yaml file in it".to_owned(), "name a scenario file, or a directory of them"));
+        return Err(refuse(
+            "there is no .yaml file in it".to_owned(),
+            "name a scenario file, or a directory of them",
+        ));
     }
     Ok(files)
 }
@@ -169,7 +182,9 @@ async fn run_with_app(
     };
     let from = result.steps.len();
     match prepare(scenario, engine, commands, &mut world).await {
-        Err(error) => result.steps.push(StepResult::bare("start", app, Outcome::Failed, format!("{error:#}"))),
+        Err(error) => {
+            result.steps.push(StepResult::bare("start", app, Outcome::Failed, format!("{error:#}")))
+        }
         Ok(baselines) => {
             let mut broken = None;
             for (step, baseline) in scenario.steps.iter().zip(baselines) {

@@ -96,7 +96,8 @@ impl World {
             agent: &commands.agent,
             credentials,
         };
-        let engine = Engine::prepare(kind, setup).await.with_context(|| format!("starting the {kind} engine"))?;
+        let engine =
+            Engine::prepare(kind, setup).await.with_context(|| format!("starting the {kind} engine"))?;
         self.engine = Some(engine);
         self.publish(scenario, None).await
     }

@@ -22,7 +22,8 @@ steps:
 fn run(paths: Vec<PathBuf>) -> Result<Report, Vec<FileProblem>> {
     let app = vec![OsString::from(env!("CARGO_BIN_EXE_portcullis-app"))];
     let commands = Commands { app, agent: Vec::new() };
-    let config = RunConfig { paths, engines: vec![EngineKind::Model], commands, progress: Progress::silent() };
+    let config =
+        RunConfig { paths, engines: vec![EngineKind::Model], commands, progress: Progress::silent() };
     tokio::runtime::Runtime::new().unwrap().block_on(run_files(config))
 }
 

@@ -49,7 +49,13 @@ fn the_good_one_is_good() {
 
 #[test]
 fn an_unknown_field_names_the_nearest() {
-    check("required_roles", "requird_roles", (7, 42), "unknown field `requird_roles`", "did you mean `required_roles`?");
+    check(
+        "required_roles",
+        "requird_roles",
+        (7, 42),
+        "unknown field `requird_roles`",
+        "did you mean `required_roles`?",
+    );
     check("status: 200", "stauts: 200", (13, 15), "unknown field `stauts`", "did you mean `status`?");
 }
 
@@ -60,7 +66,13 @@ fn an_unknown_value_names_the_nearest() {
 
 #[test]
 fn a_missing_field_is_named() {
-    check("    default_action: deny\n", "", (3, 5), "missing field `default_action`", "add `default_action:`");
+    check(
+        "    default_action: deny\n",
+        "",
+        (3, 5),
+        "missing field `default_action`",
+        "add `default_action:`",
+    );
 }
 
 #[test]
@@ -89,18 +101,30 @@ fn a_bad_policy_is_shown_where_it_stands() {
 
 #[test]
 fn a_step_that_cannot_fail_is_refused() {
-    check("    expect: { status: 200 }\n", "", (11, 5), "expects nothing, so it cannot fail", "add `expect:`");
+    check(
+        "    expect: { status: 200 }\n",
+        "",
+        (11, 5),
+        "expects nothing, so it cannot fail",
+        "add `expect:`",
+    );
 }
 
 #[test]
 fn a_step_with_two_actions_is_refused() {
-    check("    expect:", "    set_mode: monitor\n    expect:", (11, 5), "must do one thing", "exactly one of");
+    check(
+        "    expect:",
+        "    set_mode: monitor\n    expect:",
+        (11, 5),
+        "must do one thing",
+        "exactly one of",
+    );
 }
 
 #[test]
 fn an_unknown_reason_names_the_nearest() {
     let log = "{ status: 200, log: [{ decision: deny, reason: token_mising }] }";
-    check("{ status: 200 }", log, (13, 52), "no reason `token_mising`", "did you mean `token_missing`?");
+    check("{ status: 200 }", log, (13, 60), "no reason `token_mising`", "did you mean `token_missing`?");
 }
 
 #[test]

@@ -72,8 +72,17 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
     };
     let file = file.map(read_file).transpose()?.unwrap_or_default();
     let Flags { api_url, tenant, agent_id, cgroup, pins, poll_ms, report_ms, cache } = flags;
-    let flags =
-        Settings { api_url, tenant, agent_id, cgroup, pins, poll_ms, report_ms, cache, ..Settings::default() };
+    let flags = Settings {
+        api_url,
+        tenant,
+        agent_id,
+        cgroup,
+        pins,
+        poll_ms,
+        report_ms,
+        cache,
+        ..Settings::default()
+    };
     Ok(flags.over(file).over(environment))
 }
 
@@ -123,13 +132,28 @@ impl Settings {
     /// As the agent takes them.
     pub fn into_config(self) -> anyhow::Result<AgentConfig> {
         let pins = self.pins();
-        let Settings { api_url, tenant, agent_id, agent_token, api_key, cgroup, poll_ms, report_ms, cache, .. } = self;
+        let Settings {
+            api_url,
+            tenant,
+            agent_id,
+            agent_token,
+            api_key,
+            cgroup,
+            poll_ms,
+            report_ms,
+            cache,
+            ..
+        } = self;
         let identity = match (agent_id, agent_token, api_key) {
             (Some(agent_id), Some(secret), _) => Identity::Known { agent_id, secret },
             (_, _, Some(api_key)) => Identity::Register { api_key, hostname: hostname()? },
-            (None, Some(_), None) => bail!("an agent's token without its identifier: set AUTHFI_AGENT_ID too"),
+            (None, Some(_), None) => {
+                bail!("an agent's token without its identifier: set AUTHFI_AGENT_ID too")
+            }
             (_, None, None) => {
-                bail!("who is the agent? Set AUTHFI_AGENT_ID and AUTHFI_AGENT_TOKEN, or AUTHFI_API_KEY to register")
+                bail!(
+                    "who is the agent? Set AUTHFI_AGENT_ID and AUTHFI_AGENT_TOKEN, or AUTHFI_API_KEY to register"
+                )
             }
         };
         let cgroup = match cgroup {
@@ -179,7 +203,12 @@ mod tests {
     #[test]
     fn an_agent_must_know_who_it_is() {
         let some = |text: &str| Some(text.to_owned());
-        let base = || Settings { api_url: some("http://plane"), tenant: some("t"), cgroup: Some("/c".into()), ..Settings::default() };
+        let base = || Settings {
+            api_url: some("http://plane"),
+            tenant: some("t"),
+            cgroup: Some("/c".into()),
+            ..Settings::default()
+        };
         let error = base().into_config().unwrap_err().to_string();
         assert!(error.contains("AUTHFI_API_KEY"), "{error}");
         let known = Settings { agent_id: some("a"), agent_token: some("s"), ..base() };

@@ -126,7 +126,9 @@ impl Report {
         if *unprotected > 0 {
             out.push_str(&format!("{unprotected} requests are to ports that the policy does not protect\n"));
         }
-        for (what, notes) in [("rules that no request used", unused), ("rules that can never decide", shadowed)] {
+        for (what, notes) in
+            [("rules that no request used", unused), ("rules that can never decide", shadowed)]
+        {
             if !notes.is_empty() {
                 out.push_str(&format!("{} {what}\n", notes.len()));
             }

@@ -48,7 +48,12 @@ const PROBLEMS_MAX: usize = 20;
 pub(super) fn read(file: &Path) -> Result<Vec<Row>, Vec<FileProblem>> {
     let unreadable = |error: std::io::Error, line: u64| {
         let place = (line, u64::from(line > 0));
-        FileProblem::new(file, place, error.to_string(), "check the path and its permissions, and that it is UTF-8")
+        FileProblem::new(
+            file,
+            place,
+            error.to_string(),
+            "check the path and its permissions, and that it is UTF-8",
+        )
     };
     let open = File::open(file).map_err(|error| vec![unreadable(error, 0)])?;
     let (mut rows, mut problems) = (Vec::new(), Vec::new());

@@ -52,9 +52,11 @@ impl Nginx {
     }
 
     async fn try_start(binary: &str, cgroup: Option<&Path>) -> Result<Nginx> {
-        let dir = tempfile::Builder::new().prefix("portcullis-nginx-").tempdir().context("making a directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("portcullis-nginx-").tempdir().context("making a directory")?;
         // The worker drops to another user and still has to reach its temporary files.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).context("opening the directory")?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
+            .context("opening the directory")?;
         let port = free_port().context("finding a free port")?;
         let config = dir.path().join("nginx.conf");
         fs::write(&config, configuration(dir.path(), port)).context("writing nginx.conf")?;
@@ -90,13 +92,15 @@ impl Nginx {
 
     pub(super) async fn seen(&mut self) -> Result<Seen> {
         let lines = self.lines().await?;
-        let length = |line: &String| line.split('\t').nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
+        let length =
+            |line: &String| line.split('\t').nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
         Ok(Seen { requests: lines.len() as u64, bytes: lines.iter().map(length).sum() })
     }
 
     pub(super) async fn take(&mut self) -> Result<Vec<Vec<u8>>> {
         let lines = self.lines().await?;
-        let fresh = lines[self.taken.min(lines.len())..].iter().map(|line| line.clone().into_bytes()).collect();
+        let fresh =
+            lines[self.taken.min(lines.len())..].iter().map(|line| line.clone().into_bytes()).collect();
         self.taken = lines.len();
         Ok(fresh)
     }

@@ -73,13 +73,18 @@ impl RustApp {
     }
 
     async fn ask(&mut self, command: &str) -> Result<Value> {
-        self.commands.write_all(format!("{command}\n").as_bytes()).await.context("asking the test application")?;
+        self.commands
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .context("asking the test application")?;
         self.answer().await
     }
 
     async fn answer(&mut self) -> Result<Value> {
-        let line = timeout(ANSWER_MAX, self.answers.next_line()).await.context("the test application is silent")?;
-        let line = line.context("reading from the test application")?.context("the test application ended")?;
+        let line =
+            timeout(ANSWER_MAX, self.answers.next_line()).await.context("the test application is silent")?;
+        let line =
+            line.context("reading from the test application")?.context("the test application ended")?;
         serde_json::from_str(&line).with_context(|| format!("reading `{line}`"))
     }
 }

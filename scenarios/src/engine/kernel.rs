@@ -69,7 +69,9 @@ pub(super) fn probe() -> Result<(), NotRun> {
         fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
     };
     if !mounts.lines().any(bpffs) {
-        return Err(NotRun("no BPF file system at /sys/fs/bpf; as root: mount -t bpf bpf /sys/fs/bpf".to_owned()));
+        return Err(NotRun(
+            "no BPF file system at /sys/fs/bpf; as root: mount -t bpf bpf /sys/fs/bpf".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -106,7 +108,11 @@ impl Kernel {
         match reached {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => bail!("the agent ended{}", last(&self.output())),
-            Err(_) => bail!("the agent did not enforce it within {} s{}", ENFORCE_MAX.as_secs(), last(&self.output())),
+            Err(_) => bail!(
+                "the agent did not enforce it within {} s{}",
+                ENFORCE_MAX.as_secs(),
+                last(&self.output())
+            ),
         }
     }
 

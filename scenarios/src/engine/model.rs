@@ -120,7 +120,8 @@ impl Rules {
             anyhow::bail!("the control plane's keys are not valid: {problem}");
         }
         let rules = || bundle.policies.iter().flat_map(|policy| &policy.rules);
-        let lists = || rules().flat_map(|rule| [&rule.all_of, &rule.none_of]).flatten().flat_map(|list| &list.roles);
+        let lists =
+            || rules().flat_map(|rule| [&rule.all_of, &rule.none_of]).flatten().flat_map(|list| &list.roles);
         let roles = rules().flat_map(|rule| &rule.required_roles).chain(lists()).cloned().collect();
         Ok(Rules { version: bundle.version, policies, keys, roles })
     }

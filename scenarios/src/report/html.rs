@@ -58,14 +58,21 @@ fn tiles(summary: &Summary) -> String {
 }
 
 fn scenario(scenario: &ScenarioResult) -> String {
-    let ScenarioResult { name, engine, outcome, reason, duration_ms, description, file, steps, engine_output } = scenario;
+    let ScenarioResult {
+        name,
+        engine,
+        outcome,
+        reason,
+        duration_ms,
+        description,
+        file,
+        steps,
+        engine_output,
+    } = scenario;
     let open = if *outcome == Outcome::Failed { " open" } else { "" };
     let reason = reason.as_ref().map(|r| format!("<ul class=\"reasons\"><li>{}</li></ul>", escape(r)));
-    let output = if engine_output.is_empty() {
-        String::new()
-    } else {
-        figure("Engine", &engine_output.join("\n"))
-    };
+    let output =
+        if engine_output.is_empty() { String::new() } else { figure("Engine", &engine_output.join("\n")) };
     format!(
         "<details class=\"scenario\"{open}>\n<summary>{badge}<span class=\"grow\">{name} \
          <span class=\"soft\">{engine}</span></span><span class=\"soft\">{count} steps · {took}</span></summary>\n\

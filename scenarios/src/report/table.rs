@@ -73,7 +73,8 @@ fn details(out: &mut String, scenario: &ScenarioResult) {
     if scenario.outcome == Outcome::Passed {
         return;
     }
-    let bad: Vec<&StepResult> = scenario.steps.iter().filter(|step| step.outcome != Outcome::Passed).collect();
+    let bad: Vec<&StepResult> =
+        scenario.steps.iter().filter(|step| step.outcome != Outcome::Passed).collect();
     if bad.is_empty() && scenario.outcome == Outcome::NotRun {
         // The engine's line below says it once for all scenarios.
         return;

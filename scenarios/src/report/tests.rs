@@ -106,7 +106,10 @@ fn the_page_escapes_what_came_from_outside() {
     assert!(!page.contains('\u{1b}'), "a control character is in the page");
     // Description, reason, request, response, path and subject.
     assert_eq!(page.matches("&lt;script&gt;").count(), 6);
-    assert!(!page.contains("http://") && !page.contains("https://"), "the page needs something from elsewhere");
+    assert!(
+        !page.contains("http://") && !page.contains("https://"),
+        "the page needs something from elsewhere"
+    );
 }
 
 #[test]

@@ -30,7 +30,9 @@ pub(super) fn responses(step: &Step, sent: &Sent, out: &mut Vec<String>) {
     }
     if let Some(wanted) = closed {
         every(out, replies, "end of the connection", |reply| match (reply.closed, wanted) {
-            _ if !reply.extra.is_empty() => Some(format!("{} bytes behind the last response", reply.extra.len())),
+            _ if !reply.extra.is_empty() => {
+                Some(format!("{} bytes behind the last response", reply.extra.len()))
+            }
             (Some(true), false) => Some("closed by the server, expected open".to_owned()),
             (Some(false) | None, true) => Some("left open, expected closed by the server".to_owned()),
             (Some(true), true) | (Some(false) | None, false) => None,
@@ -143,7 +145,12 @@ fn without_date(raw: &[u8]) -> Vec<u8> {
     out
 }
 
-fn each_answer(out: &mut Vec<String>, replies: &[Reply], what: &str, check: impl Fn(&Answer) -> Option<String>) {
+fn each_answer(
+    out: &mut Vec<String>,
+    replies: &[Reply],
+    what: &str,
+    check: impl Fn(&Answer) -> Option<String>,
+) {
     let answers: Vec<&Answer> = replies.iter().flat_map(|reply| &reply.answers).collect();
     every(out, &answers, what, |answer| check(answer));
 }

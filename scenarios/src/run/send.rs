@@ -37,7 +37,12 @@ const SAMPLE_BYTES_MAX: usize = 4 << 10;
 const LOST_MAX: u32 = 3;
 
 /// Sends the requests and notes what the application read meanwhile.
-pub(super) async fn watch(requests: &[Request], step: &Step, world: &mut World, to: SocketAddr) -> Result<Seen> {
+pub(super) async fn watch(
+    requests: &[Request],
+    step: &Step,
+    world: &mut World,
+    to: SocketAddr,
+) -> Result<Seen> {
     world.app.take().await.context("asking the application")?;
     let sent = send(requests, step, &world.tokens, to).await;
     let app = world.app.take().await.context("asking the application")?;

@@ -52,10 +52,18 @@ impl Checker<'_> {
             self.refuse(&[At::Key("audiences")], "no audience", "list at least one, or leave the field out");
         }
         if apps.is_empty() {
-            self.refuse(&[At::Key("apps")], "no application", "list `rust`, `nginx` or both, or leave the field out");
+            self.refuse(
+                &[At::Key("apps")],
+                "no application",
+                "list `rust`, `nginx` or both, or leave the field out",
+            );
         }
         if policies.is_empty() {
-            self.refuse(&[At::Key("policies")], "no policy", "a scenario without a policy shows nothing; add one");
+            self.refuse(
+                &[At::Key("policies")],
+                "no policy",
+                "a scenario without a policy shows nothing; add one",
+            );
         }
         if steps.is_empty() {
             self.refuse(&[At::Key("steps")], "no step", "add a step with a `request`");
@@ -73,7 +81,11 @@ impl Checker<'_> {
         let Actor { claims, header, expires_in_s, defect, kid, literal } = actor;
         let minted = !claims.is_empty() || !header.is_empty() || expires_in_s.is_some();
         if literal.is_some() && (minted || defect.is_some() || kid.is_some()) {
-            self.refuse(&way, format!("actor `{name}` has a `literal` token and minting fields"), "keep one of them");
+            self.refuse(
+                &way,
+                format!("actor `{name}` has a `literal` token and minting fields"),
+                "keep one of them",
+            );
         }
         if literal.as_ref().is_some_and(|token| token.contains(['\r', '\n'])) {
             self.refuse(&way, "a literal token must be one line", "use a `raw` request for such bytes");
@@ -82,17 +94,26 @@ impl Checker<'_> {
 
     fn step(&mut self, n: usize, step: &Step) {
         let way = [At::Key("steps"), At::Index(n)];
-        let Step { name, engines, request, set_mode, transparent, agent, repeat, connection: _, expect } = step;
+        let Step { name, engines, request, set_mode, transparent, agent, repeat, connection: _, expect } =
+            step;
         let actions = [request.is_some(), set_mode.is_some(), transparent.is_some(), agent.is_some()];
         if actions.iter().filter(|given| **given).count() != 1 {
             let message = format!("step `{name}` must do one thing");
-            self.refuse(&way, message, "give exactly one of `request`, `set_mode`, `transparent` and `agent`");
+            self.refuse(
+                &way,
+                message,
+                "give exactly one of `request`, `set_mode`, `transparent` and `agent`",
+            );
         }
         if *repeat == 0 {
             self.refuse(&[way[0], way[1], At::Key("repeat")], "a step cannot run 0 times", "write 1 or more");
         }
         if engines.as_ref().is_some_and(Vec::is_empty) {
-            self.refuse(&[way[0], way[1], At::Key("engines")], "no engine would run this step", "leave it out");
+            self.refuse(
+                &[way[0], way[1], At::Key("engines")],
+                "no engine would run this step",
+                "leave it out",
+            );
         }
         if agent.is_some() && engines.as_deref() != Some(&[EngineKind::Kernel]) {
             let remedy = "add `engines: [kernel]`: no other engine goes on without its process";
@@ -143,9 +164,16 @@ impl Checker<'_> {
             }
         }
         for (name, value) in headers {
-            if name.is_empty() || format!("{name}{value}").contains(['\r', '\n', '\0']) || name.contains([':', ' ']) {
+            if name.is_empty()
+                || format!("{name}{value}").contains(['\r', '\n', '\0'])
+                || name.contains([':', ' '])
+            {
                 let message = format!("header `{name}` cannot be sent as one line");
-                self.refuse(&[way, &[At::Key("headers")]].concat(), message, "use `raw` to send such a request");
+                self.refuse(
+                    &[way, &[At::Key("headers")]].concat(),
+                    message,
+                    "use `raw` to send such a request",
+                );
             }
         }
     }
@@ -156,21 +184,27 @@ impl Checker<'_> {
             let name = part.split("}}").next().unwrap_or_default();
             if part.contains("}}") && !self.scenario.actors.contains_key(name) {
                 let known: Vec<&str> = self.scenario.actors.keys().map(String::as_str).collect();
-                let remedy = format!("`{{{{name}}}}` stands for an actor's token; actors: {}", known.join(", "));
+                let remedy =
+                    format!("`{{{{name}}}}` stands for an actor's token; actors: {}", known.join(", "));
                 self.refuse(&[way, &[At::Key("raw")]].concat(), format!("no actor `{name}`"), remedy);
             }
         }
     }
 
     fn expect(&mut self, way: &[At<'_>], step: &Step, expect: &Expect) {
-        let Expect { status, statuses, closed, headers, body_contains, app_requests, app_bytes, log } = expect;
+        let Expect { status, statuses, closed, headers, body_contains, app_requests, app_bytes, log } =
+            expect;
         let way = [way, &[At::Key("expect")]].concat();
         if [*status].iter().flatten().chain(statuses.iter().flatten()).any(|s| !(100..600).contains(s)) {
             self.refuse(&[&way[..], &[At::Key("status")]].concat(), "not an HTTP status", "write 100 to 599");
         }
         if statuses.is_some() && (status.is_some() || step.request.as_ref().is_none_or(|r| r.raw.is_none())) {
             let at = [&way[..], &[At::Key("statuses")]].concat();
-            self.refuse(&at, "`statuses` is for the several responses to one `raw` text", "write `status` instead");
+            self.refuse(
+                &at,
+                "`statuses` is for the several responses to one `raw` text",
+                "write `status` instead",
+            );
         }
         let nothing = status.is_none() && statuses.is_none() && closed.is_none() && headers.is_empty();
         let nothing = nothing && body_contains.is_none() && app_requests.is_none() && app_bytes.is_none();

@@ -46,7 +46,8 @@ pub fn load(file: &Path) -> Result<LoadedScenario, Vec<FileProblem>> {
 pub(super) fn read(file: &Path) -> Result<String, Vec<FileProblem>> {
     const MAX: u64 = 16 << 20;
     let refuse = |message: String, remedy: &str| vec![FileProblem::new(file, (0, 0), message, remedy)];
-    let size = fs::metadata(file).map_err(|e| refuse(e.to_string(), "check the path and its permissions"))?.len();
+    let size =
+        fs::metadata(file).map_err(|e| refuse(e.to_string(), "check the path and its permissions"))?.len();
     if size > MAX {
         return Err(refuse(format!("the file has {size} bytes; at most {MAX} are read"), "split the file"));
     }

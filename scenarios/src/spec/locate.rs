@@ -36,7 +36,9 @@ pub(super) fn place(root: &Located, way: &[At<'_>]) -> (u64, u64) {
     let mut here = root;
     for step in way {
         let next = match (step, &here.value) {
-            (At::Key(name), Node::Map(entries)) => entries.iter().find(|(key, _)| key.value == *name).map(|e| &e.1),
+            (At::Key(name), Node::Map(entries)) => {
+                entries.iter().find(|(key, _)| key.value == *name).map(|e| &e.1)
+            }
             (At::Index(n), Node::Seq(items)) => items.get(*n),
             (At::Key(_) | At::Index(_), Node::Map(_) | Node::Seq(_) | Node::Scalar) => None,
         };

@@ -71,14 +71,19 @@ pub fn lint(file: &Path) -> Result<Lint, Vec<FileProblem>> {
             Some(rule) => format!("rule `{rule}`: "),
             None => format!("policy `{}`: ", finding.policy),
         };
-        let problem = FileProblem::new(file, place(&root, &at), subject + &finding.message, finding.remedy.as_str());
+        let problem =
+            FileProblem::new(file, place(&root, &at), subject + &finding.message, finding.remedy.as_str());
         if finding.kind.is_warning() { lint.warnings.push(problem) } else { lint.notes.push(problem) }
     }
     Ok(lint)
 }
 
 /// The policies of the document, checked, and the way to them.
-fn parse<'a>(file: &Path, text: &str, root: &Located) -> Result<(Vec<Policy>, Vec<At<'a>>), Vec<FileProblem>> {
+fn parse<'a>(
+    file: &Path,
+    text: &str,
+    root: &Located,
+) -> Result<(Vec<Policy>, Vec<At<'a>>), Vec<FileProblem>> {
     // The form is chosen by the top level, not by trial: a trial's error would be about the wrong form.
     let (policies, way): (Vec<Policy>, Vec<At<'_>>) = match &root.value {
         Node::Seq(_) => (yaml::parse(file, text).map_err(|p| vec![p])?, vec![]),

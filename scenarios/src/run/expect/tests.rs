@@ -33,7 +33,8 @@ fn record(decision: Verdict, reason: &str) -> AccessLog {
 
 #[test]
 fn what_is_as_expected_says_nothing() {
-    let expect = json!({ "status": 401, "headers": { "www-authenticate": "Bearer" }, "body_contains": "ell" });
+    let expect =
+        json!({ "status": 401, "headers": { "www-authenticate": "Bearer" }, "body_contains": "ell" });
     assert_eq!(seen(expect, vec![answer(401), answer(401)]), Vec::<String>::new());
 }
 
@@ -69,9 +70,10 @@ fn a_connection_left_open_and_bytes_too_many_are_found() {
     let open = Reply { closed: Some(false), ..answer(400) };
     assert_eq!(seen(json!({ "closed": true }), vec![open]).len(), 1);
     let more = Reply { closed: Some(true), extra: b"HTTP/1.1 200".to_vec(), ..answer(400) };
-    assert_eq!(seen(json!({ "closed": true }), vec![more]), [
-        "end of the connection: 12 bytes behind the last response"
-    ]);
+    assert_eq!(
+        seen(json!({ "closed": true }), vec![more]),
+        ["end of the connection: 12 bytes behind the last response"]
+    );
     let good = Reply { closed: Some(true), ..answer(400) };
     assert_eq!(seen(json!({ "closed": true }), vec![good]), Vec::<String>::new());
 }
@@ -80,7 +82,10 @@ fn a_connection_left_open_and_bytes_too_many_are_found() {
 fn a_request_that_reached_the_application_is_found() {
     let mut out = Vec::new();
     app(&step(json!({ "app_requests": 0, "app_bytes": 0 })), 1, 40, &mut out);
-    assert_eq!(out, ["the application saw 1 requests, expected 0", "the application saw 40 bytes, expected 0"]);
+    assert_eq!(
+        out,
+        ["the application saw 1 requests, expected 0", "the application saw 40 bytes, expected 0"]
+    );
 }
 
 #[test]
@@ -105,7 +110,10 @@ fn a_record_counts_for_the_first_entry_that_it_fits() {
 fn only_the_date_may_differ_between_two_runs() {
     let with = |raw: &[u8], app: &[u8]| Seen {
         sent: Sent {
-            replies: vec![Reply { answers: vec![Answer { raw: raw.to_vec(), ..Answer::default() }], ..Reply::default() }],
+            replies: vec![Reply {
+                answers: vec![Answer { raw: raw.to_vec(), ..Answer::default() }],
+                ..Reply::default()
+            }],
             ..Sent::default()
         },
         app: vec![app.to_vec()],
@@ -116,8 +124,16 @@ fn only_the_date_may_differ_between_two_runs() {
         same(&base, &other, &mut out);
         out.len()
     };
-    assert_eq!(differences(with(b"HTTP/1.1 200 OK\r\ndate: Tue\r\n\r\nDate: 1", b"GET /")), 1, "its name changed");
+    assert_eq!(
+        differences(with(b"HTTP/1.1 200 OK\r\ndate: Tue\r\n\r\nDate: 1", b"GET /")),
+        1,
+        "its name changed"
+    );
     assert_eq!(differences(with(b"HTTP/1.1 200 OK\r\nDate: Tue\r\n\r\nDate: 1", b"GET /")), 0);
     assert_eq!(differences(with(b"HTTP/1.1 200 OK\r\nDate: Mon\r\n\r\nDate: 2", b"GET /")), 1, "in the body");
-    assert_eq!(differences(with(b"HTTP/1.1 200 OK\r\nDate: Mon\r\n\r\nDate: 1", b"GET /x")), 1, "the application");
+    assert_eq!(
+        differences(with(b"HTTP/1.1 200 OK\r\nDate: Mon\r\n\r\nDate: 1", b"GET /x")),
+        1,
+        "the application"
+    );
 }
