@@ -18,18 +18,18 @@ struct Dir(tempfile::TempDir);
 
 impl Dir {
     fn new() -> Dir {
-        Dir(tempfile::tempdir().unwrap())
+        Dir(tempfile::tempdir().expect("a directory"))
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).expect("a file");
         path
     }
 }
 
 fn portcullis<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_portcullis")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_portcullis")).args(args).output().expect("the command starts")
 }
 
 fn check(output: &Output, code: i32, texts: &[&str]) {

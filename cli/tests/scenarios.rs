@@ -12,7 +12,7 @@ fn scenario(name: &str) -> PathBuf {
 fn holds(engine: &str, names: &[&str]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.arg("run").args(["--engine", engine]).args(names.iter().map(|name| scenario(name)));
-    let output = command.output().unwrap();
+    let output = command.output().expect("the command starts");
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&text));
 }

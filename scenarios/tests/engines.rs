@@ -24,15 +24,15 @@ fn run(paths: Vec<PathBuf>) -> Result<Report, Vec<FileProblem>> {
     let commands = Commands { app, agent: Vec::new() };
     let config =
         RunConfig { paths, engines: vec![EngineKind::Model], commands, progress: Progress::silent() };
-    tokio::runtime::Runtime::new().unwrap().block_on(run_files(config))
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(run_files(config))
 }
 
 /// The result of a scenario with these steps on the model.
 fn steps(text: &str) -> Report {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("small.yaml");
-    std::fs::write(&file, format!("{HEAD}{text}")).unwrap();
-    run(vec![file]).unwrap()
+    std::fs::write(&file, format!("{HEAD}{text}")).expect("a file");
+    run(vec![file]).expect("a good file")
 }
 
 /// What the only failing step says.
@@ -103,7 +103,7 @@ fn a_report_holds_no_token() {
 
 #[test]
 fn an_engine_that_is_not_there_is_not_run() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("small.yaml");
     let step = "  - { name: a, request: { path: /a }, expect: { status: 401 } }\n";
     std::fs::write(&file, format!("{HEAD}{step}")).unwrap();
@@ -113,7 +113,7 @@ fn an_engine_that_is_not_there_is_not_run() {
         commands: Commands::default(),
         progress: Progress::silent(),
     };
-    let report = tokio::runtime::Runtime::new().unwrap().block_on(run_files(config)).unwrap();
+    let report = tokio::runtime::Runtime::new().expect("a runtime").block_on(run_files(config)).unwrap();
     assert_eq!(report.scenarios[0].outcome, Outcome::NotRun);
     assert!(report.scenarios[0].reason.is_some());
     assert_eq!(report.exit_code(&[EngineKind::Proxy]), 2);
@@ -128,7 +128,7 @@ fn two_scenarios_of_one_name_are_refused() {
 
 #[test]
 fn a_directory_without_scenarios_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let found = run(vec![dir.path().to_owned()]).expect_err("empty");
     assert!(found[0].message.contains("no .yaml file"), "{found:?}");
 }

@@ -22,9 +22,9 @@ steps:
 ";
 
 fn with_file<T>(text: &str, work: impl FnOnce(&Path) -> T) -> T {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("f.yaml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, text).expect("a file");
     work(&file)
 }
 
@@ -66,10 +66,11 @@ fn an_unknown_value_names_the_nearest() {
 
 #[test]
 fn a_missing_field_is_named() {
+    // The place is in the mapping: that of the last field which is there.
     check(
         "    default_action: deny\n",
         "",
-        (3, 5),
+        (5, 5),
         "missing field `default_action`",
         "add `default_action:`",
     );
@@ -143,7 +144,7 @@ fn a_problem_prints_as_editors_and_people_read_it() {
 #[test]
 fn a_file_that_is_not_there_or_not_text_is_a_problem() {
     assert_eq!(load(Path::new("/nonexistent.yaml")).expect_err("absent").len(), 1);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("latin1.yaml");
     std::fs::write(&file, b"name: a\ndescription: caf\xe9\n").unwrap();
     let found = load(&file).expect_err("not UTF-8");
