@@ -74,6 +74,11 @@ static __always_inline int pc_has_payload(struct __sk_buff *skb)
  * Payload to a protected port passes only when the connection is under control: closes what sockops could not
  * take (MPTCP subflows, a full map, connections older than the attachment).  Ports that only monitor are left
  * alone: monitor mode changes nothing.
+ *
+ * A packet for the listening socket carries payload only in a handshake: TCP Fast Open (RFC 7413), or data with the
+ * acknowledgement that completes it.  Whether the new connection can be taken is not known at that time, and the
+ * payload would be in its queue before it is: so it is dropped, and the client sends it again once the connection
+ * stands.
  */
 SEC("cgroup_skb/ingress")
 int pc_guard(struct __sk_buff *skb)
@@ -83,7 +88,7 @@ int pc_guard(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != PC_PROTO_TCP || sk->state == BPF_TCP_LISTEN)
+	if (!sk || sk->protocol != PC_PROTO_TCP)
 		return 1;
 	u32 key = sk->src_port;
 	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);

@@ -240,8 +240,18 @@ fn create(config: &Config, pins: &Pins) -> Result<(), KernelError> {
     loaded.pin(pins.dir())?;
     let maps = Maps::open(&pins.maps())?;
     clock::publish(&maps, clock::boot_to_unix_ns(config.clock_offset_ns))?;
+    secret(&maps)?;
     attach::attach(&mut loaded, pins, &config.cgroup)?;
     pins.mark(&Marker::ours())
+}
+
+/// Gives the programs the key of the hash under which refused tokens are remembered: without it an attacker could
+/// choose tokens that collide with a good one.
+fn secret(maps: &Maps) -> Result<(), KernelError> {
+    let mut key = [0_u8; size_of::<abi::Secret>()];
+    sys::random(&mut key).map_err(KernelError::system("draw a random key"))?;
+    let done = maps.get("pc_secret")?.set(&0_u32, &key);
+    done.map_err(KernelError::system("set the key of refused tokens"))
 }
 
 fn adopt(config: &Config, pins: &Pins, found: &Marker) -> Result<(), KernelError> {

@@ -129,7 +129,9 @@ impl Known {
     }
 }
 
-/// Sets a claim, which must not be there yet (RFC 7519 section 4: claim names must be unique).
+/// Sets a claim, which must not be there yet.
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4
+//# The Claim Names within a JWT Claims Set MUST be unique
 fn once<T>(claim: &mut Option<T>, value: T) -> Result<(), Refused> {
     match claim.replace(value) {
         Some(_) => Err(Refused),

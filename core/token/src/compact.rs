@@ -32,6 +32,9 @@ impl<'a> Compact<'a> {
             return Err(Reason::TokenMalformed);
         }
         let signing_input = &token[..header.len() + 1 + payload.len()];
+        //= https://www.rfc-editor.org/rfc/rfc7515#section-5.2
+        //# Base64url-decode the encoded representation of the JWS Protected Header, following the restriction that no
+        //# line breaks, whitespace, or other additional characters have been used.
         let header = base64url::decode(header).ok_or(Reason::TokenMalformed)?;
         let payload = base64url::decode(payload).ok_or(Reason::TokenMalformed)?;
         Ok(Compact { signing_input, header, payload, signature })

@@ -60,11 +60,15 @@ impl Members {
                 "alg" => &mut members.alg,
                 "kid" => &mut members.kid,
                 "typ" => &mut members.typ,
-                // No extension is understood (RFC 7515 section 4.1.11), least of all one that changes what is
-                // signed (RFC 7797).
+                // None is understood, least of all one that changes what is signed (RFC 7797).
+                //= https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
+                //# If any of the listed extension Header Parameters are not understood and supported by the
+                //# recipient, then the JWS is invalid.
                 "crit" | "b64" => return Err(Refused),
                 _ => return value.skip(),
             };
+            //= https://www.rfc-editor.org/rfc/rfc7515#section-4
+            //# The Header Parameter names within the JOSE Header MUST be unique
             match member.replace(value.string()?) {
                 Some(_) => Err(Refused),
                 None => Ok(()),

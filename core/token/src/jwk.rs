@@ -305,3 +305,18 @@ fn small_factor(number: &[u8]) -> Option<u32> {
     // A composite divisor has a smaller prime one, which is found first.
     (2..752).find(|d| number.iter().fold(0, |rest, octet| (rest * 256 + u32::from(*octet)) % d) == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_below_752() {
+        let factor = |number: u64| small_factor(&number.to_be_bytes());
+        assert_eq!(factor(2 * 3), Some(2));
+        assert_eq!(factor(3 * 751), Some(3));
+        assert_eq!(factor(751 * 757), Some(751));
+        assert_eq!(factor(757 * 761), None);
+        assert_eq!(factor(4_294_967_291 * 4_294_967_279), None, "the two greatest primes below 2^32");
+    }
+}

@@ -52,12 +52,20 @@ pub fn verify(token: &[u8], keys: &KeyStore, now_s: u64) -> Result<VerifiedToken
     let Header { alg, kid } = Header::parse(&header)?;
     let claims = Claims::parse(&payload).map_err(|Refused| Reason::TokenClaims)?;
     let issuer = keys.issuer(&claims.iss).ok_or(Reason::TokenIssuer)?;
-    // RFC 7519 section 4.1.3: whoever is not named must reject.
+    //= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
+    //# If the principal processing the claim does not identify itself with a value in the "aud" claim when this claim
+    //# is present, then the JWT MUST be rejected.
     if !claims.aud.iter().any(|audience| issuer.audiences().contains(audience)) {
         return Err(Reason::TokenAudience);
     }
     let kid = kid.ok_or(Reason::TokenKey)?;
+    //= https://www.rfc-editor.org/rfc/rfc8725#section-3.8
+    //# When a JWT contains an "iss" (issuer) claim, the application MUST validate that the cryptographic keys used for
+    //# the cryptographic operations in the JWT belong to the issuer.
     let key = issuer.key(&kid).ok_or(Reason::TokenKey)?;
+    //= https://www.rfc-editor.org/rfc/rfc8725#section-3.1
+    //# Each key MUST be used with exactly one algorithm, and this MUST be checked when the cryptographic operation is
+    //# performed.
     match (alg, key.alg()) {
         (HeaderAlg::Rs256, Alg::Rs256 { .. }) | (HeaderAlg::Es256, Alg::Es256) => {}
         (HeaderAlg::Rs256, Alg::Es256) | (HeaderAlg::Es256, Alg::Rs256 { .. }) => {
@@ -77,10 +85,15 @@ fn check_times(claims: &Claims, issuer: &TrustedIssuer, now_s: u64) -> Result<()
     let leeway_s = u64::from(issuer.leeway_s());
     // Claims have 15 digits and the leeway 32 bits, so the first sum is exact; where the second one would not be, the
     // token has expired.
+    //= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4
+    //# The "exp" (expiration time) claim identifies the expiration time on or after which the JWT MUST NOT be accepted
+    //# for processing.
     if now_s >= claims.exp.saturating_add(leeway_s) {
         return Err(Reason::TokenExpired);
     }
     let latest_s = now_s.saturating_add(leeway_s);
+    //= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.5
+    //# The "nbf" (not before) claim identifies the time before which the JWT MUST NOT be accepted for processing.
     if claims.nbf.is_some_and(|nbf| latest_s < nbf) {
         return Err(Reason::TokenNotYet);
     }

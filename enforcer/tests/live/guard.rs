@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use portcullis_testkit::need;
+use portcullis_testkit::{NetNs, need};
 use portcullis_wire::Mode;
 
 use crate::app::App;
@@ -65,6 +65,36 @@ fn connections_beyond_a_full_table_pass_nothing() {
     assert_eq!(once(app.addr, get("/a", Some(&token))).status, 200);
 }
 
+/// T4: what a handshake carries is in the connection's queue before anything can be known of the connection.
+#[test]
+fn data_in_a_handshake_does_not_get_around_a_full_table() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    let mut world = World::with("fastopen", |config| config.limits.connections = 1);
+    let ns = NetNs::enter().expect("a namespace");
+    ns.sysctl("ipv4/tcp_fastopen", FAST_OPEN).expect("TCP Fast Open without cookies");
+    let app = App::local();
+    // Before the policy: the request arrives with the SYN, so the test is about what it says it is.
+    let mut client = Client::over(fast_open(app.addr, &get("/a", None)).expect("connecting"));
+    assert_eq!(client.response().expect("an answer").status, 200);
+    drop(client);
+
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let read = app.bytes().len();
+    let holder = Client::connect(app.addr);
+    let mut client = Client::over(fast_open(app.addr, &get("/a", None)).expect("connecting"));
+    client.timeout(Duration::from_millis(2500));
+    assert!(client.response().is_err());
+    assert_eq!(app.bytes().len(), read);
+    drop((holder, client));
+
+    // With room, the same request meets the verdict, a moment later.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut client = Client::over(fast_open(app.addr, &get("/a", None)).expect("connecting"));
+    client.timeout(Duration::from_secs(10));
+    assert_eq!(client.response().expect("an answer").status, 401);
+    assert_eq!(app.bytes().len(), read);
+}
+
 #[test]
 fn a_connection_older_than_the_protection_is_reset() {
     need!(Bpf, BpfFs, Cgroup2);
@@ -92,6 +122,26 @@ fn a_connection_older_than_monitoring_goes_on() {
     world.apply(vec![policy(app.port(), Mode::Enforce)]);
     assert!(client.try_send(get("/a", None)).is_err() || client.ends());
     assert_eq!(app.requests(), 2);
+}
+
+/// `tcp_fastopen`: clients (1) and all listeners (2, 0x400), data in the SYN without a cookie (4, 0x200).
+const FAST_OPEN: &str = "1543";
+
+/// A connection whose SYN carries `data`.
+fn fast_open(to: SocketAddr, data: &str) -> io::Result<TcpStream> {
+    let addr = address(to);
+    // SAFETY: the descriptor is fresh and owned by `stream` from then on; data and address live through the call.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let stream = TcpStream::from(OwnedFd::from_raw_fd(fd));
+        let size = size_of::<libc::sockaddr_in>() as u32;
+        let (bytes, to) = (data.as_ptr().cast(), (&raw const addr).cast());
+        let sent = libc::sendto(fd, bytes, data.len(), libc::MSG_FASTOPEN, to, size);
+        if sent == data.len() as isize { Ok(stream) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 fn mptcp_listener() -> io::Result<TcpListener> {

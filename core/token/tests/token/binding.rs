@@ -21,6 +21,10 @@ fn token(signer: &Party, kid: &str, issuer: &str, audience: &str) -> String {
     signer.keys[0].1.sign(&format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), &claims)
 }
 
+//= https://www.rfc-editor.org/rfc/rfc8725#section-3.8
+//= type=test
+//# When a JWT contains an "iss" (issuer) claim, the application MUST validate that the cryptographic keys used for the
+//# cryptographic operations in the JWT belong to the issuer.
 /// Two tenants with the same kid. Each may speak for itself, to its own audience, with its own key.
 #[test]
 fn tenants_do_not_mix() {
@@ -46,6 +50,10 @@ fn kids_of_another_issuer_are_unknown() {
     assert_eq!(judge(token(&a, "kb", "a", "to a")), Err(Reason::TokenKey));
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
+//= type=test
+//# If the principal processing the claim does not identify itself with a value in the "aud" claim when this claim is
+//# present, then the JWT MUST be rejected.
 #[test]
 fn audience_is_an_exact_member() {
     for aud in [

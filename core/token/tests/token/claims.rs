@@ -160,6 +160,9 @@ fn mfa_is_a_boolean() {
     assert!(!accepted(&claims(&[("mfa_verified", "false")])).mfa_verified);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4
+//= type=test
+//# The Claim Names within a JWT Claims Set MUST be unique
 #[test]
 fn duplicates() {
     for (name, value) in [

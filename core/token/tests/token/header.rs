@@ -23,6 +23,10 @@ fn algorithms_by_name() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc8725#section-3.1
+//= type=test
+//# Each key MUST be used with exactly one algorithm, and this MUST be checked when the cryptographic operation is
+//# performed.
 /// The algorithm is the key's: signed with the key that kid names, under the name of the other algorithm.
 #[test]
 fn algorithm_of_the_key() {
@@ -66,6 +70,9 @@ fn members_that_must_be_there() {
     refused(judge_header(r#"{"alg":"ES256","KID":"ec"}"#), Reason::TokenKey);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7515#section-4
+//= type=test
+//# The Header Parameter names within the JOSE Header MUST be unique
 #[test]
 fn duplicates() {
     header_refused(r#"{"alg":"ES256","alg":"ES256","kid":"ec"}"#);
@@ -104,6 +111,10 @@ fn typ() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
+//= type=test
+//# If any of the listed extension Header Parameters are not understood and supported by the recipient, then the JWS is
+//# invalid.
 #[test]
 fn extensions_are_not_understood() {
     for value in ["[\"exp\"]", "[\"b64\"]", "[]", "null", "\"exp\"", "{}", "true", "1"] {

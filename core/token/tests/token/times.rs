@@ -19,6 +19,10 @@ fn check(claim: (&str, u64), judgements: &[(u64, Result<(), Reason>)]) {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4
+//= type=test
+//# The "exp" (expiration time) claim identifies the expiration time on or after which the JWT MUST NOT be accepted for
+//# processing.
 #[test]
 fn exp() {
     let expired = Err(Reason::TokenExpired);
@@ -34,6 +38,9 @@ fn exp() {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.5
+//= type=test
+//# The "nbf" (not before) claim identifies the time before which the JWT MUST NOT be accepted for processing.
 #[test]
 fn nbf() {
     let early = Err(Reason::TokenNotYet);
