@@ -35,7 +35,10 @@ fn a_thousand_requests_without_a_token_are_answered_401_and_the_app_reads_nothin
     need!(Bpf, BpfFs, Cgroup2);
     let (world, app) = enforced("none");
     world.expect_agent_mode();
-    assert_eq!(thousand(&app, &get("/orders/1", None), 401, "WWW-Authenticate: Bearer\r\n"), 1000);
+    assert_eq!(
+        thousand(&app, &get("/orders/1", None), 401, "WWW-Authenticate: Bearer realm=\"portcullis\"\r\n"),
+        1000
+    );
     assert_eq!((app.requests(), app.bytes().len(), app.errors()), (0, 0, 0));
     let records = world.records();
     assert_eq!(records.len(), 1000);
@@ -68,7 +71,7 @@ fn another_role_is_answered_403() {
     need!(Bpf, BpfFs, Cgroup2);
     let (world, app) = enforced("wrong");
     let token = world.role("guest");
-    let field = "WWW-Authenticate: Bearer error=\"insufficient_scope\"";
+    let field = "WWW-Authenticate: Bearer realm=\"portcullis\", error=\"insufficient_scope\"";
     assert_eq!(thousand(&app, &get("/orders/1", Some(&token)), 403, field), 1000);
     assert_eq!(app.requests(), 0);
     assert_eq!(world.reasons()["role_missing"], 1000);
@@ -105,7 +108,10 @@ fn tokens_with_a_fault_are_answered_401() {
     for (reason, token) in &cases {
         let response = once(app.addr, get("/orders/1", Some(token)));
         assert_eq!(response.status, 401, "{reason}: {response:?}");
-        assert!(response.has("WWW-Authenticate: Bearer error=\"invalid_token\""), "{reason}: {response:?}");
+        assert!(
+            response.has("WWW-Authenticate: Bearer realm=\"portcullis\", error=\"invalid_token\""),
+            "{reason}: {response:?}"
+        );
         assert_eq!(world.records().last().expect("a record").reason, *reason, "{response:?}");
     }
     assert_eq!(app.requests(), 0);

@@ -105,7 +105,7 @@ fn requests_that_are_all_denied_are_answered_in_order() {
         let answers: Vec<_> = std::iter::from_fn(|| client.response().ok()).take(3).collect();
         for (response, invalid) in answers.iter().zip([false, true, false]) {
             assert_eq!(
-                (response.status, response.has("WWW-Authenticate: Bearer error=")),
+                (response.status, response.has("WWW-Authenticate: Bearer realm=\"portcullis\", error=")),
                 (401, invalid),
                 "{response:?}"
             );
