@@ -16,14 +16,13 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::haproxy::HaProxy;
+use crate::hold::Held;
 use crate::measure::{Samples, median, paired, paired_ratio};
 use crate::world::{Alg, CPU, World, request};
 use crate::{cpu, openssl};
 
 /// Live connections of the large case.
 const CONNECTIONS: usize = 100_000;
-/// Connections from one address: fewer than there are ephemeral ports.
-const PER_ADDRESS: usize = 20_000;
 
 /// Results under their names.
 #[derive(Default)]
@@ -34,7 +33,6 @@ struct Results {
 
 /// Measures everything and writes `out`. `scale`: factor on the number of samples; 1 takes about two minutes.
 pub fn run(out: &Path, scale: f64) -> Result<()> {
-    raise_files().context("raising the limit of open files")?;
     let many = |n: usize| ((n as f64 * scale) as usize).max(1);
     let mut results = Results::default();
     let before = cpu::machine();
@@ -150,12 +148,12 @@ fn connections(world: &World, results: &mut Results, rounds: usize, count: usize
     for _ in 0..rounds {
         few.push(verdict(world, &mut active, &requests, count)?);
     }
-    let idle = open(world.guarded.addr(), CONNECTIONS)?;
+    let idle = Held::open(world.cgroup(), world.guarded.addr().port(), CONNECTIONS)?;
     let mut among = Vec::new();
     for _ in 0..rounds {
         among.push(verdict(world, &mut active, &requests, count)?);
     }
-    let held = idle.len();
+    let held = idle.count();
     drop(idle);
     results.ratios.insert("conns_100000_vs_10", median(among.clone()) / median(few.clone()));
     let raw = json!({
@@ -281,29 +279,9 @@ fn mean(runs: u64, ns: u64) -> f64 {
     if runs == 0 { f64::NAN } else { ns as f64 / runs as f64 }
 }
 
-/// Opens connections from as many loopback addresses as needed.
-fn open(to: SocketAddr, count: usize) -> Result<Vec<std::net::TcpStream>> {
-    let mut all = Vec::with_capacity(count);
-    for n in 0..count {
-        let address = std::net::Ipv4Addr::new(127, 0, 1, 1 + (n / PER_ADDRESS) as u8);
-        all.push(from(to, address).with_context(|| format!("opening connection {n}"))?);
-    }
-    Ok(all)
-}
-
 /// A connection from this address.
 fn from(to: SocketAddr, address: std::net::Ipv4Addr) -> std::io::Result<std::net::TcpStream> {
     crate::client::connect_from(address, to)
-}
-
-fn raise_files() -> std::io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: 400_000, rlim_max: 400_000 };
-    // SAFETY: the structure lives through the call.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
-    }
 }
 
 fn say(what: &str) {

@@ -5,6 +5,7 @@
 mod client;
 mod cpu;
 mod haproxy;
+mod hold;
 mod kernel;
 mod measure;
 mod openssl;
@@ -33,6 +34,7 @@ fn run(args: &[String]) -> Result<()> {
         ["serve", cpu, rest @ ..] => {
             server::serve(cpu.parse().context("the CPU's number")?, rest.first().copied())
         }
+        ["hold", cgroup, address, count] => hold::hold(cgroup, address, count),
         ["kernel", out] => kernel::run(&PathBuf::from(out), 1.0),
         ["kernel", out, "--scale", scale] => {
             kernel::run(&PathBuf::from(out), scale.parse().context("--scale")?)

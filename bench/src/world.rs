@@ -117,6 +117,11 @@ impl World {
         self.datapath.apply(Arc::new(compiled)).context("applying the policy")
     }
 
+    /// Directory of the control group that the datapath watches.
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.path()
+    }
+
     /// Counts of the entry program since it was loaded: runs, and nanoseconds in it and what it calls. Only counted
     /// while run-time statistics are enabled.
     pub fn entry(&self) -> Result<(u64, u64)> {

@@ -77,7 +77,7 @@
 /* Bad signatures that one source may send at once, and each second from then on. */
 #define PC_SOURCE_BURST 200
 #define PC_SOURCE_RATE 50
-/* Share of a CPU's time that signatures may take (percent), and how much of it at once (microseconds). */
+/* Share of a CPU's time that bad signatures may take (percent), and how much of it at once (microseconds). */
 #define PC_CPU_PERCENT 25
 #define PC_CPU_BURST_US 10000
 /* What must be left of it to begin a verification (microseconds). */

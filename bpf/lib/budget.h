@@ -6,9 +6,9 @@
  *   pc_budget_open(source, now)                   before the signature; 0: answer PC_R_NO_CAPACITY
  *   pc_budget_close(source, start, now, valid)    after it
  *
- * Each CPU spends at most PC_CPU_PERCENT of its time on signatures, PC_CPU_BURST_US of it at once.  Each source may send
- * PC_SOURCE_BURST bad signatures at once and PC_SOURCE_RATE a second; valid tokens cost it nothing, so a gateway with many
- * users behind it is not bounded by their number.
+ * Each CPU spends at most PC_CPU_PERCENT of its time on bad signatures, PC_CPU_BURST_US of it at once.  Each source may
+ * send PC_SOURCE_BURST of them at once and PC_SOURCE_RATE a second.  Valid tokens cost neither anything: a gateway with
+ * many users behind it is not bounded by their number, nor are all users when new keys or policies have emptied the cache.
  * Both are token buckets: credit grows with time up to the burst.  Runs on several CPUs, or nested ones, may lose each
  * other's charges: the bound is a bound of the average.
  */
@@ -66,9 +66,11 @@ static __always_inline int pc_budget_open(struct pc_source source, u64 now)
 	return !of || pc_bucket_at(of, now, 100, PC_SOURCE_BURST_NS) >= PC_SOURCE_COST_NS;
 }
 
-/* Charges what the signature check from start to now has cost. */
+/* Charges what the signature check from start to now has cost, if it was for nothing. */
 static __always_inline void pc_budget_close(struct pc_source source, u64 start, u64 now, int valid)
 {
+	if (valid)
+		return;
 	u32 zero = 0;
 	struct pc_bucket *cpu = pc_map_get(pc_cpu_budget, &zero);
 	u64 cost = now > start ? now - start : 0;
@@ -79,8 +81,6 @@ static __always_inline void pc_budget_close(struct pc_source source, u64 start, 
 		cpu->credit_ns = credit > cost ? credit - cost : 0;
 		cpu->at_ns = now;
 	}
-	if (valid)
-		return;
 	struct pc_bucket *of = pc_map_get(pc_sources, &source);
 
 	if (of) {

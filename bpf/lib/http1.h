@@ -55,13 +55,18 @@ PC_FN int pc_http_value_end(struct pc_slot *s, u32 pos)
 	return PC_HEAD_MAX;
 }
 
-/* The same where HTAB and obs-text (0x80 to 0xff) are legal too (RFC 9110 section 5.5): seldom needed. */
-PC_FN int pc_http_value_end_slow(struct pc_slot *s, u32 pos)
+/* Scans of the head go in strides of this many bytes, each a call: as one loop a scan would be verified turn by turn
+ * over the whole head. */
+#define PC_STRIDE 512
+
+/* First position in the stride at pos whose byte is neither HTAB, nor in [0x20, 0x7e], nor obs-text (0x80 to 0xff);
+ * pos + PC_STRIDE when there is none. */
+PC_FN int pc_http_value_stride(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++) {
+	for (u32 i = 0; i < PC_STRIDE / 8; i++) {
 		u32 p = pos & PC_HP;
 		u64 x = pc_ld8(s->head + p), z = x & PC_K(0x7f);
 		/* sums of 7-bit bytes: exact for every byte */
@@ -71,16 +76,33 @@ PC_FN int pc_http_value_end_slow(struct pc_slot *s, u32 pos)
 			return p + pc_lowbyte(m);
 		pos = p + 8;
 	}
-	return PC_HEAD_MAX;
+	return pos;
 }
 
-/* First position at or after pos whose byte is a space, a comma or outside [0x21, 0x7e]. */
-PC_FN int pc_http_token_end(struct pc_slot *s, u32 pos)
+/* As pc_http_value_end where HTAB and obs-text are legal too (RFC 9110 section 5.5): seldom needed. */
+PC_FN int pc_http_value_end_slow(struct pc_slot *s, u32 pos)
 {
 	if (!s)
 		return 0;
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_HEAD_MAX / 8 + 1; i++) {
+	for (u32 i = 0; i < PC_HEAD_MAX / PC_STRIDE + 1; i++) {
+		u32 e = pc_http_value_stride(s, pos);
+
+		if (e != (pos & PC_HP) + PC_STRIDE)
+			return e;
+		pos = e;
+	}
+	return PC_HEAD_MAX;
+}
+
+/* First position in the stride at pos whose byte is a space, a comma or outside [0x21, 0x7e]; pos + PC_STRIDE when
+ * there is none. */
+PC_FN int pc_http_token_stride(struct pc_slot *s, u32 pos)
+{
+	if (!s)
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_STRIDE / 8; i++) {
 		u32 p = pos & PC_HP;
 		u64 x = pc_ld8(s->head + p), c = x ^ PC_K(',');
 		/* c - 1 borrows only below a zero byte of c, that is a comma, which is flagged itself */
@@ -89,6 +111,22 @@ PC_FN int pc_http_token_end(struct pc_slot *s, u32 pos)
 		if (m)
 			return p + pc_lowbyte(m);
 		pos = p + 8;
+	}
+	return pos;
+}
+
+/* First position at or after pos whose byte is a space, a comma or outside [0x21, 0x7e]. */
+PC_FN int pc_http_token_end(struct pc_slot *s, u32 pos)
+{
+	if (!s)
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_HEAD_MAX / PC_STRIDE + 1; i++) {
+		u32 e = pc_http_token_stride(s, pos);
+
+		if (e != (pos & PC_HP) + PC_STRIDE)
+			return e;
+		pos = e;
 	}
 	return PC_HEAD_MAX;
 }
@@ -402,6 +440,23 @@ PC_FN int pc_http_line(struct pc_slot *s, u32 pos)
 	return e + 2;
 }
 
+/* First byte in the stride at p that is not a visible ASCII character; p + PC_STRIDE when there is none. */
+PC_FN int pc_http_target_stride(struct pc_slot *s, u32 p)
+{
+	if (!s)
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_STRIDE / 8; i++) {
+		u64 m = PC_STOPS(pc_ld8(s->head + (p & PC_HP)), 0x21);
+
+		p &= PC_HP;
+		if (m)
+			return p + pc_lowbyte(m);
+		p += 8;
+	}
+	return p;
+}
+
 /* First byte of the target that is not a visible ASCII character.  Its own function: inlined behind the method
  * switch it would be verified once per method. */
 PC_FN int pc_http_target_end(struct pc_slot *s, u32 p)
@@ -409,13 +464,12 @@ PC_FN int pc_http_target_end(struct pc_slot *s, u32 p)
 	if (!s)
 		return 0;
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_HEAD_MAX / 8; i++) {
-		u64 m = PC_STOPS(pc_ld8(s->head + (p & PC_HP)), 0x21);
+	for (u32 i = 0; i < PC_HEAD_MAX / PC_STRIDE + 1; i++) {
+		u32 e = pc_http_target_stride(s, p);
 
-		p &= PC_HP;
-		if (m)
-			return p + pc_lowbyte(m);
-		p += 8;
+		if (e != (p & PC_HP) + PC_STRIDE)
+			return e;
+		p = e;
 	}
 	return PC_HEAD_MAX;
 }

@@ -35,6 +35,26 @@ static __always_inline u32 pc_dfa_accepts(u32 row)
 	return row && state ? state->tag : 0;
 }
 
+/* Bytes that the automata read a call: as one loop over the whole path, the verifier would follow each turn. */
+#define PC_DFA_STRIDE 64
+
+/* Row after the bytes from..from + PC_DFA_STRIDE of s->path, as far as there are any, from row. */
+PC_FN u32 pc_dfa_path_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u32 from)
+{
+	if (!s || !c)
+		return 0;
+	u32 n = s->path_len - from;
+
+	from &= PC_PATH_MAX - 1;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_DFA_STRIDE; i++) {
+		if (i >= n)
+			break;
+		row = pc_dfa_next(row, c->c[s->path[from + i]]);
+	}
+	return row;
+}
+
 /* Accept value after the bytes of s->path, from row; 0 = no rule. */
 PC_FN int pc_dfa_path(struct pc_slot *s, struct pc_classes *c, u32 row)
 {
@@ -43,12 +63,26 @@ PC_FN int pc_dfa_path(struct pc_slot *s, struct pc_classes *c, u32 row)
 	u32 n = s->path_len;
 
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_PATH_MAX; i++) {
+	for (u32 i = 0; i < PC_PATH_MAX; i += PC_DFA_STRIDE) {
 		if (i >= n)
 			break;
-		row = pc_dfa_next(row, c->c[s->path[i]]);
+		row = pc_dfa_path_stride(s, c, row, i);
 	}
 	return pc_dfa_accepts(row);
+}
+
+/* Row after the bytes of s->host before `to` and not further back than PC_DFA_STRIDE, from last to first. */
+PC_FN u32 pc_dfa_host_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u32 to)
+{
+	if (!s || !c)
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_DFA_STRIDE; i++) {
+		if (i >= to)
+			break;
+		row = pc_dfa_next(row, c->c[s->host[(to - 1 - i) & (PC_HOST_MAX - 1)]]);
+	}
+	return row;
 }
 
 /* Accept value after the bytes of s->host from last to first: suffixes become prefixes. */
@@ -59,10 +93,10 @@ PC_FN int pc_dfa_host(struct pc_slot *s, struct pc_classes *c, u32 row)
 	u32 n = s->host_len;
 
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_HOST_MAX; i++) {
+	for (u32 i = 0; i < PC_HOST_MAX; i += PC_DFA_STRIDE) {
 		if (i >= n)
 			break;
-		row = pc_dfa_next(row, c->c[s->host[(n - 1 - i) & (PC_HOST_MAX - 1)]]);
+		row = pc_dfa_host_stride(s, c, row, n - i);
 	}
 	return pc_dfa_accepts(row);
 }

@@ -165,6 +165,8 @@ int pc_http(struct __sk_buff *skb)
 		if (r != PC_STEP_GO)
 			break;
 	}
+	if (r == PC_STEP_KEEP)
+		pc_head_keep(skb, s, conn);
 	if (r == PC_STEP_TOKEN) {
 		s->run.phase = PC_PHASE_TOKEN;
 		s->run.verify_start_ns = bpf_ktime_get_ns();

@@ -9,7 +9,8 @@
 #include "../lib/path.h"
 #include "../lib/policy.h"
 
-enum { PC_STEP_GO = 0, PC_STEP_STOP = 1, PC_STEP_TOKEN = 2 };
+/* What a step asks of pc_http: another step, the end, a token verified, an incomplete head kept. */
+enum { PC_STEP_GO = 0, PC_STEP_STOP = 1, PC_STEP_TOKEN = 2, PC_STEP_KEEP = 3 };
 
 static __always_inline u32 pc_enforced(struct pc_slot *s)
 {
@@ -195,13 +196,12 @@ PC_FN int pc_head_fetch(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn
 	return 0;
 }
 
-/* The head is not complete: keeps what is there.  Its bytes go to the application, which cannot act on them. */
+/* The head is not complete: keeps what is there.  Its bytes go to the application, which cannot act on them.
+ * VERIFIER: inline in pc_http, because up to kernel 6.1 a value to store may not be a global function's argument. */
 static __always_inline int pc_head_keep(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
 	u64 cookie = bpf_get_socket_cookie(skb);
 
-	if (s->n >= PC_HEAD_MAX)
-		return pc_refuse(s, conn, PC_R_HEAD_TOO_LARGE, 0);
 	if (bpf_map_update_elem(&pc_heads, &cookie, s->head, BPF_ANY))
 		return pc_refuse(s, conn, PC_R_NO_CAPACITY, 0);
 	conn->head_n = s->n;
@@ -277,7 +277,7 @@ static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s
 	if (r == 0)
 		r = pc_http_head(s);
 	if (r == PC_HTTP_MORE)
-		return pc_head_keep(skb, s, conn);
+		return s->n < PC_HEAD_MAX ? PC_STEP_KEEP : pc_refuse(s, conn, PC_R_HEAD_TOO_LARGE, 0);
 	u32 had = s->run.had;
 
 	pc_head_done(skb, conn);

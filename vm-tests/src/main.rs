@@ -2,7 +2,7 @@
 //! `/tests`, each in a process of its own, writes one line for each to the console, and powers off.
 //!
 //! The lines are for `cargo xtask vm-test`, which knows them by their prefix `PCVM`:
-//! `PCVM kernel RELEASE`, `PCVM ok|failed|hung MS PROGRAM TEST`, `PCVM skipped TEXT`, `PCVM end`.
+//! `PCVM kernel RELEASE`, `PCVM stats PROGRAM INSNS STACK`, `PCVM ok|failed|hung MS PROGRAM TEST`, `PCVM skipped TEXT`, `PCVM end`.
 //!
 //! **Invariant:** a guest that does not reach `PCVM end` has failed, whatever it printed before.
 

@@ -53,6 +53,24 @@ pub fn budget(args: &[String]) -> Result<()> {
     Err(Exit(1, format!("{} programs are over budget", findings.len())).into())
 }
 
+/// Compares the lines that `verifier_stats` printed on another kernel; what is wrong with them.
+pub(crate) fn compare_lines(series: &str, lines: &[String]) -> Result<Vec<String>> {
+    let measured: Costs = lines.iter().filter_map(|line| measured_line(line)).collect();
+    if measured.is_empty() {
+        return Ok(vec![format!("{series}: no program was measured")]);
+    }
+    let text = fs::read_to_string(sh::root().join(FILE)).with_context(|| format!("reading {FILE}"))?;
+    Ok(compare(&measured, &recorded(&text, series)?, series))
+}
+
+/// Rewrites the rows of another kernel.
+pub(crate) fn update_lines(series: &str, lines: &[String]) -> Result<()> {
+    let measured: Costs = lines.iter().filter_map(|line| measured_line(line)).collect();
+    let path = sh::root().join(FILE);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    fs::write(&path, rewritten(&text, series, &measured)).with_context(|| format!("writing {FILE}"))
+}
+
 /// What one program costs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Cost {

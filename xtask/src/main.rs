@@ -108,7 +108,8 @@ Usage: cargo xtask <TASK> [ARGS]
                   --scale F takes F times as many samples
   vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
-                  every one, --program NAME runs only test programs whose name contains it
+                  every one, --program NAME runs only test programs whose name contains it (`none`: only loads the
+                  datapath), --update-budget rewrites the kernels' rows of bpf/budget.toml
   setup           the set-up of run and test alone
 
 Set-up installs what is missing with apt-get when run as root; otherwise it prints the command and exits with 2.

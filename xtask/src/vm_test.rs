@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Need};
 use crate::sh::{self, step};
-use crate::{Exit, Usage, toml};
+use crate::{Exit, Usage, budget, toml};
 
 mod archive;
 mod boot;
@@ -45,6 +45,8 @@ struct Report {
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<String>,
+    /// Lines of `verifier_stats`: program, instructions, stack bytes.
+    stats: Vec<String>,
     ended: bool,
 }
 
@@ -61,10 +63,14 @@ pub fn vm_test(args: &[String]) -> Result<()> {
     let mut rows = Vec::new();
     for kernel in &options.kernels {
         let start = Instant::now();
-        let report = one(kernel, &dir, &programs).unwrap_or_else(|error| {
+        let mut report = one(kernel, &dir, &programs).unwrap_or_else(|error| {
             eprintln!("error: {}: {error:#}", kernel.name);
             Report { failed: vec![format!("{error:#}")], ..Report::default() }
         });
+        if options.update_budget && !report.stats.is_empty() {
+            budget::update_lines(&kernel.name, &report.stats)?;
+        }
+        report.failed.extend(budget::compare_lines(&kernel.name, &report.stats)?);
         rows.push((kernel.name.clone(), report, start.elapsed().as_secs()));
     }
     table(&rows);
@@ -81,8 +87,10 @@ pub fn vm_test(args: &[String]) -> Result<()> {
 #[derive(Debug)]
 struct Options {
     kernels: Vec<Kernel>,
-    /// Only test programs whose name contains one of these; empty: all.
+    /// Only test programs whose name contains one of these; empty: all; `none`: only load the datapath.
     filter: Vec<String>,
+    /// Rewrite the kernels' rows of the verifier budget.
+    update_budget: bool,
 }
 
 // === impl Options ===
@@ -90,11 +98,12 @@ struct Options {
 impl Options {
     /// `None`: only list.
     fn parse(args: &[String], all: &[Kernel]) -> Result<Option<Options>> {
-        let (mut kernels, mut filter) = (Vec::new(), Vec::new());
+        let (mut kernels, mut filter, mut update_budget) = (Vec::new(), Vec::new(), false);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--list" => return Ok(None),
+                "--update-budget" => update_budget = true,
                 "--all" => kernels.extend(all.iter().cloned()),
                 "--kernel" => {
                     let name = args.next().ok_or_else(|| Usage("--kernel takes a version".to_owned()))?;
@@ -113,7 +122,7 @@ impl Options {
         if kernels.is_empty() {
             kernels = all.iter().filter(|kernel| kernel.default).cloned().collect();
         }
-        Ok(Some(Options { kernels, filter }))
+        Ok(Some(Options { kernels, filter, update_budget }))
     }
 }
 
@@ -132,6 +141,7 @@ impl Report {
             match word {
                 "kernel" => rest.clone_into(&mut report.release),
                 "ok" => report.passed += 1,
+                "stats" => report.stats.push(rest.to_owned()),
                 "failed" | "hung" | "broken" => report.failed.push(format!("{word} {rest}")),
                 "skipped" => report.skipped.push(rest.to_owned()),
                 "end" => report.ended = true,

@@ -7,7 +7,8 @@ use crate::engine::{Engine, on_both};
 
 on_both! {
     "budget_open budget_close": a_source_that_sends_bad_signatures_is_refused,
-    "budget_open budget_close": a_cpu_spends_its_share,
+    "budget_open budget_close": a_cpu_spends_its_share_on_bad_signatures,
+    "budget_open budget_close": valid_tokens_cost_nothing,
     "budget_open budget_close": networks_are_one_source,
     "budget_open budget_close": clocks_that_jump,
 }
@@ -59,12 +60,19 @@ fn a_source_that_sends_bad_signatures_is_refused(engine: &mut Engine) {
     assert_eq!(exhaust(engine, &A, START + 10_000 * SECOND), SOURCE_BURST);
 }
 
-fn a_cpu_spends_its_share(engine: &mut Engine) {
+/// One of many addresses: none comes near its own bound.
+fn source(n: u64) -> [u8; 16] {
+    let mut address = A;
+    address[1..4].copy_from_slice(&(n as u32).to_be_bytes()[1..]);
+    address
+}
+
+fn a_cpu_spends_its_share_on_bad_signatures(engine: &mut Engine) {
     let (burst, reserve) = (CPU_BURST_US as u64 * 1000, CPU_RESERVE_US as u64 * 1000);
     // Checks of 40 us without a pause: the burst, then nothing.
     let (mut now, mut spent) = (START, 0u64);
-    while open(engine, &A, now) {
-        close(engine, &A, now, now + 40_000, true);
+    while open(engine, &source(now), now) {
+        close(engine, &source(now), now, now + 40_000, false);
         now += 40_000;
         spent += 40_000;
         assert!(spent < 10 * burst, "no bound");
@@ -76,8 +84,8 @@ fn a_cpu_spends_its_share(engine: &mut Engine) {
     let (span, mut used) = (SECOND / 4, 0u64);
     let end = now + span;
     while now < end {
-        if open(engine, &A, now) {
-            close(engine, &A, now, now + 40_000, true);
+        if open(engine, &source(now), now) {
+            close(engine, &source(now), now, now + 40_000, false);
             used += 40_000;
             now += 40_000;
         } else {
@@ -86,6 +94,15 @@ fn a_cpu_spends_its_share(engine: &mut Engine) {
     }
     let share = span * CPU_PERCENT as u64 / 100;
     assert!(used.abs_diff(share) < share / 20, "{used} ns of {span}, expected about {share}");
+}
+
+fn valid_tokens_cost_nothing(engine: &mut Engine) {
+    let mut now = START;
+    for _ in 0..10 * CPU_BURST_US / 40 {
+        assert!(open(engine, &A, now));
+        close(engine, &A, now, now + 40_000, true);
+        now += 40_000;
+    }
 }
 
 fn networks_are_one_source(engine: &mut Engine) {
@@ -105,7 +122,7 @@ fn clocks_that_jump(engine: &mut Engine) {
     exhaust(engine, &A, START);
     assert!(!open(engine, &A, START - 500 * SECOND));
     assert!(!open(engine, &A, 0));
-    close(engine, &B, START + SECOND, START, true);
+    close(engine, &B, START + SECOND, START, false);
     assert!(open(engine, &B, START));
     assert_eq!(exhaust(engine, &A, u64::MAX), SOURCE_BURST);
 }

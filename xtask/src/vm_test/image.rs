@@ -15,6 +15,9 @@ use crate::sh::{self, step};
 /// Modules that the tests use and stock kernels do not have built in.
 const MODULES: &[&str] = &["veth", "inet_diag", "tcp_diag", "mptcp_diag", "sch_ingress", "cls_bpf"];
 
+/// Loads the programs and prints what the verifier counted (an example of bpf/).
+const STATS: &str = "verifier_stats";
+
 /// Builds the integration tests of `packages` and the guest's first process; the programs, stripped, in `dir`.
 pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -> Result<Vec<PathBuf>> {
     let into = dir.join("programs");
@@ -27,6 +30,9 @@ pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -
     let mut build = sh::cargo(["build", "--package", "portcullis-vm-tests"]);
     step.run(&mut build, remedy)?;
     strip(&sh::target().join("debug/portcullis-vm-init"), &into.join("init"))?;
+    let mut stats = sh::cargo(["build", "--package", "portcullis-bpf", "--all-features", "--example", STATS]);
+    step.run(&mut stats, remedy)?;
+    strip(&sh::target().join("debug/examples").join(STATS), &into.join(STATS))?;
     let mut tests = sh::cargo(["test", "--no-run", "--all-features", "--tests"]);
     packages.iter().for_each(|package| {
         tests.args(["--package", package]);
@@ -35,7 +41,10 @@ pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -
     if !watched.status.success() {
         bail!("building the test programs: cargo ended with {}; {remedy}", watched.status);
     }
-    let mut programs = vec![into.join("init")];
+    let mut programs = vec![into.join("init"), into.join(STATS)];
+    if filter == ["none"] {
+        return Ok(programs);
+    }
     for (source, program) in watched.lines.iter().filter_map(|line| executable(line)) {
         let name = name_of(&source);
         if !source.starts_with("tests/") || !(filter.is_empty() || filter.iter().any(|f| name.contains(f))) {
@@ -44,7 +53,7 @@ pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -
         strip(&sh::root().join(program), &into.join(&name))?;
         programs.push(into.join(&name));
     }
-    if programs.len() == 1 {
+    if programs.len() == 2 {
         bail!("no test program is left; --program names a part of one's name");
     }
     step.done();
@@ -57,7 +66,7 @@ pub(super) fn initramfs(kernel: &Fetched, programs: &[PathBuf], to: &Path) -> Re
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for program in programs {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let path = if name == "init" { name } else { format!("tests/{name}") };
+        let path = if name == "init" || name == STATS { name } else { format!("tests/{name}") };
         files.insert(path, read(program)?);
         for library in libraries(program)? {
             files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
