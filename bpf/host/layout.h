@@ -39,6 +39,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_conn, exp_seq), F(pc_conn, skbs), F(pc_conn, slot), F(pc_conn, requests), F(pc_conn, owed),
 	F(pc_conn, pass_wseq), F(pc_conn, deny_wseq), F(pc_conn, pending), F(pc_conn, injected), F(pc_conn, closing),
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
+	F(pc_conn, memo), F(pc_conn, memo_vain),
 	SIZE(pc_event), F(pc_event, boot_ns), F(pc_event, decision), F(pc_event, generation), F(pc_event, cookie),
 	F(pc_event, kernel_ns), F(pc_event, verify_ns), F(pc_event, policy), F(pc_event, rule), F(pc_event, reason),
 	F(pc_event, status), F(pc_event, flags), F(pc_event, mode), F(pc_event, method), F(pc_event, dport),
@@ -73,7 +74,7 @@ static const struct {
 	const char *name;
 	size_t offset;
 } pc_slot_fields[] = {
-	O(n), O(h.method), O(h.tgt), O(h.tlen), O(h.seen), O(h.minor), O(h.tok), O(h.tok_len), O(h.content_length),
+	O(n), O(h), O(h.method), O(h.tgt), O(h.tlen), O(h.seen), O(h.minor), O(h.tok), O(h.tok_len), O(h.content_length),
 	O(d.half), O(d.port), O(d.policy), O(d.rule), O(d.need), O(d.reason), O(d.mode), O(d.mfa_max_age_s), O(token_state), O(token_reason),
 	O(id), O(path_len), O(host_len), O(path), O(host), O(head), O(jwt), O(jwt.tok), O(jwt.tok_len), O(jwt.half),
 	O(jwt.now_s), O(jwt.reason), O(jwt.alg), O(jwt.key), O(jwt.issuer), O(jwt.end), O(jwt.mask), O(jwt.seen),

@@ -240,6 +240,8 @@ struct pc_conn {
 	u32 head_n;       /* bytes of a split head kept in pc_heads */
 	u32 chunk_digits; /* digits of the chunk size, or length of the extension or trailer line */
 	u32 trailer;      /* bytes of the trailer section */
+	u32 memo;         /* the last request was kept (lib/memo.h) */
+	u32 memo_vain;    /* requests kept since one was recognised */
 };
 
 /* ---- records ------------------------------------------------------------------------------------------ */
@@ -311,7 +313,7 @@ struct pc_stats {
 	u64 conns, conn_refused, verdicts, requests, allowed, denied, would_deny, passed_bytes, dropped_bytes;
 	u64 replies_agent, replies_kernel, no_reply, inject_refused, poisoned, stream_gap, trimmed;
 	u64 guard_dropped, no_slot, no_conn, events_lost, tail_call_failed, cache_hit, cache_miss, verify_ok,
-		verify_bad;
+		verify_bad, memo_hit;
 };
 
 _Static_assert(sizeof(struct pc_cell) == 8, "pc_cell");

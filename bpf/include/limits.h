@@ -58,7 +58,7 @@
 
 /* Version of the state that outlives programs in pinned maps (connections, slots, configuration).  Raised when its
  * layout or meaning changes: an agent takes over the maps of its own version only. */
-#define PC_STATE_VERSION 1
+#define PC_STATE_VERSION 2
 
 /* Live connections under control, by default; the agent may raise it at load. */
 #define PC_CONNS_MAX 65536
@@ -68,6 +68,13 @@
 #define PC_TOKEN_CACHE_MAX 4096
 /* Longest token that the cache keeps (characters); longer ones are verified at every request. */
 #define PC_CACHED_TOKEN_MAX 2048
+/* Connections whose last request is kept, by default; memory is taken for those that have one. */
+#define PC_MEMOS_MAX 16384
+/* Longest head that is kept (bytes); its request line is shorter than the second. */
+#define PC_MEMO_HEAD_MAX 3072
+#define PC_MEMO_LINE_MAX 256
+/* Requests kept in vain one after the other, after which a connection's are kept no more. */
+#define PC_MEMO_VAIN_MAX 8
 /* Tokens with a bad signature remembered, by default. */
 #define PC_REFUSED_MAX 16384
 /* Revoked users, sessions, tokens and organisations, by default, both halves together. */

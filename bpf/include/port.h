@@ -90,6 +90,7 @@ void pc_host_register(struct pc_host_map *m);
 #define PC_ARRAY(nm, vtype, n) PC_HOST_MAP(nm, 4, sizeof(vtype), n, 0)
 #define PC_ARRAY_MMAP(nm, vtype, n) PC_ARRAY(nm, vtype, n)
 #define PC_HASH(nm, ktype, vtype, n) PC_HOST_MAP(nm, sizeof(ktype), sizeof(vtype), n, 1)
+#define PC_HASH_ALLOC(nm, ktype, vtype, n) PC_HASH(nm, ktype, vtype, n)
 #define PC_LRU_HASH(nm, ktype, vtype, n) PC_HASH(nm, ktype, vtype, n)
 #define PC_PERCPU_ARRAY(nm, vtype, n) PC_ARRAY(nm, vtype, n)
 #define pc_map_get(m, k) pc_host_lookup(&(m), (k))
@@ -114,6 +115,15 @@ void pc_host_register(struct pc_host_map *m);
 #define PC_HASH(nm, ktype, vtype, n) \
 	struct { \
 		__uint(type, BPF_MAP_TYPE_HASH); \
+		__uint(max_entries, n); \
+		__type(key, ktype); \
+		__type(value, vtype); \
+	} nm SEC(".maps");
+/* A hash whose elements take memory only while they are there. */
+#define PC_HASH_ALLOC(nm, ktype, vtype, n) \
+	struct { \
+		__uint(type, BPF_MAP_TYPE_HASH); \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
 		__uint(max_entries, n); \
 		__type(key, ktype); \
 		__type(value, vtype); \

@@ -146,7 +146,7 @@ enum { PC_PHASE_NEXT = 0, PC_PHASE_TOKEN = 1 };
 
 /* One run of the verdict chain over one socket buffer; survives its tail calls. */
 struct pc_run {
-	u64 entry_ns; /* CLOCK_MONOTONIC at entry */
+	u64 entry_ns; /* CLOCK_BOOTTIME at entry */
 	u64 verify_start_ns;
 	u64 crypto_start_ns;
 	u64 decision; /* id of the decision in hand */
@@ -161,7 +161,9 @@ struct pc_run {
 	u32 event;       /* 1: the decision in hand is not reported yet */
 	u32 passed_head; /* a complete head of this buffer is to be passed */
 	u32 close;       /* the reply must close the connection */
-	u32 cache_hit;   /* the token in hand came from the cache */
+	u32 cache_hit;   /* the token in hand was known */
+	u32 memo;        /* PC_MEMO_*: the head in hand was recognised */
+	u32 learn;       /* the request in hand was allowed and read in full: keep it */
 };
 
 struct pc_slot {

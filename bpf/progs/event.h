@@ -82,10 +82,10 @@ PC_FN int pc_event_flush(struct __sk_buff *skb, struct pc_slot *s, struct pc_con
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
-	u64 now = bpf_ktime_get_ns();
+	u64 now = bpf_ktime_get_boot_ns();
 	u32 denied = !pc_allowed(s->d.reason);
 
-	e->boot_ns = bpf_ktime_get_boot_ns();
+	e->boot_ns = now;
 	e->decision = s->run.decision;
 	e->generation = s->d.generation;
 	e->cookie = bpf_get_socket_cookie(skb);

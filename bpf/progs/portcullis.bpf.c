@@ -60,7 +60,7 @@ static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *
 	struct tcp_sock *tp = pc_tcp(skb);
 
 	__builtin_memset(&s->run, 0, sizeof(s->run));
-	s->run.entry_ns = bpf_ktime_get_ns();
+	s->run.entry_ns = bpf_ktime_get_boot_ns();
 	s->run.len = skb->len;
 	s->run.reply_due = conn->pending ||
 			   (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
@@ -162,6 +162,8 @@ int pc_http(struct __sk_buff *skb)
 	PC_NO_UNROLL
 	for (u32 i = 0; i < 2 * PC_MSGS_PER_SKB_MAX; i++) {
 		r = pc_step(skb, s, conn);
+		if (s->run.learn)
+			pc_learn(skb, s, conn);
 		if (r != PC_STEP_GO)
 			break;
 	}
@@ -169,7 +171,7 @@ int pc_http(struct __sk_buff *skb)
 		pc_head_keep(skb, s, conn);
 	if (r == PC_STEP_TOKEN) {
 		s->run.phase = PC_PHASE_TOKEN;
-		s->run.verify_start_ns = bpf_ktime_get_ns();
+		s->run.verify_start_ns = bpf_ktime_get_boot_ns();
 		bpf_tail_call(skb, &pc_progs, PC_PROG_TOKEN);
 		/* The chain is at its limit of 33 calls, or the program is missing. */
 		PC_COUNT(tail_call_failed);
@@ -182,17 +184,6 @@ int pc_http(struct __sk_buff *skb)
 	r = pc_finish(skb, s, conn);
 	pc_slot_release(s, conn);
 	return r;
-}
-
-/* Unix seconds, or 0 while the agent has not set the clock. */
-static __always_inline u64 pc_now_s(void)
-{
-	u32 zero = 0;
-	struct pc_clock *c = bpf_map_lookup_elem(&pc_clock, &zero);
-
-	if (!c || c->boot_to_unix_ns <= 0)
-		return 0;
-	return (bpf_ktime_get_boot_ns() + (u64)c->boot_to_unix_ns) / 1000000000ULL;
 }
 
 /* Back to pc_http with the token's state. */
@@ -235,7 +226,7 @@ int pc_token(struct __sk_buff *skb)
 	s->jwt.tok_len = s->h.tok_len;
 	s->jwt.half = s->d.half;
 	s->jwt.reason = 0;
-	s->jwt.now_s = pc_now_s();
+	s->jwt.now_s = pc_unix_s(s->run.entry_ns);
 	if (!s->jwt.now_s)
 		return pc_token_done(skb, s, conn, PC_R_INTERNAL);
 	int hit = pc_cache_get(s);

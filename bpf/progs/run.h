@@ -6,6 +6,7 @@
 #include "chunk.h"
 #include "deny.h"
 #include "../lib/http1.h"
+#include "../lib/memo.h"
 #include "../lib/path.h"
 #include "../lib/policy.h"
 
@@ -15,6 +16,17 @@ enum { PC_STEP_GO = 0, PC_STEP_STOP = 1, PC_STEP_TOKEN = 2, PC_STEP_KEEP = 3 };
 static __always_inline u32 pc_enforced(struct pc_slot *s)
 {
 	return s->d.mode == PC_MODE_ENFORCE;
+}
+
+/* Unix seconds at a time of CLOCK_BOOTTIME, or 0 while the agent has not set the clock. */
+static __always_inline u64 pc_unix_s(u64 boot_ns)
+{
+	u32 zero = 0;
+	struct pc_clock *c = bpf_map_lookup_elem(&pc_clock, &zero);
+
+	if (!c || c->boot_to_unix_ns <= 0)
+		return 0;
+	return (boot_ns + (u64)c->boot_to_unix_ns) / 1000000000ULL;
 }
 
 /* The stream cannot be followed any further: closed when the port enforces, passed on as it is when it monitors. */
@@ -106,6 +118,7 @@ PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
 	}
 	conn->denied = 0;
 	s->run.passed_head = 1;
+	s->run.learn = !s->run.had && !s->run.memo && pc_allowed(s->d.reason);
 	return PC_STEP_GO;
 }
 
@@ -243,6 +256,31 @@ static __always_inline int pc_request(struct pc_slot *s, struct pc_conn *conn)
 	return pc_settle(s, conn);
 }
 
+/* A head whose field lines are those of the last request: it has no body, and its token is valid or none. */
+static __always_inline int pc_known(struct pc_slot *s, struct pc_conn *conn)
+{
+	s->run.off += s->h.hend;
+	conn->remain = 0;
+	conn->state = PC_ST_HEAD;
+	conn->memo_vain = 0;
+	if (s->run.memo == PC_MEMO_SECTION) {
+		int r = pc_path(s);
+
+		if (r < 0)
+			return pc_refuse(s, conn, -r, 1);
+		pc_policy_match(s);
+		/* a public rule looks at no token */
+		if (s->d.need != PC_NEED_TOKEN)
+			s->token_state = PC_TOKEN_NONE;
+		pc_policy_decide(s);
+	}
+	PC_COUNT(memo_hit);
+	conn->requests++;
+	pc_new_decision(s);
+	s->run.cache_hit = s->token_state == PC_TOKEN_VALID;
+	return pc_settle(s, conn);
+}
+
 /* First bytes of a TLS record: handshake, version 3.x (RFC 8446 section 5.1). */
 static __always_inline u32 pc_head_reason(struct pc_slot *s, u32 reason)
 {
@@ -274,12 +312,19 @@ static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s
 	s->path_len = s->host_len = 0;
 	int r = pc_head_fetch(skb, s, conn);
 
+	if (r == 0 && conn->memo && !s->run.had) {
+		s->jwt.now_s = pc_unix_s(s->run.entry_ns);
+		s->run.memo = s->jwt.now_s ? pc_memo_try(s, bpf_get_socket_cookie(skb)) : PC_MEMO_MISS;
+		if (s->run.memo)
+			return pc_known(s, conn);
+	}
 	if (r == 0)
 		r = pc_http_head(s);
 	if (r == PC_HTTP_MORE)
 		return s->n < PC_HEAD_MAX ? PC_STEP_KEEP : pc_refuse(s, conn, PC_R_HEAD_TOO_LARGE, 0);
 	u32 had = s->run.had;
 
+	s->run.memo = PC_MEMO_MISS;
 	pc_head_done(skb, conn);
 	if (r <= 0)
 		return pc_refuse(s, conn, pc_head_reason(s, r ? -r : PC_R_INTERNAL), 0);
@@ -323,6 +368,18 @@ PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 	return PC_STEP_STOP;
 }
 
+/* Keeps the request that was allowed. */
+PC_FN int pc_learn(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return 0;
+	s->run.learn = 0;
+	if (conn->memo_vain >= PC_MEMO_VAIN_MAX)
+		return conn->memo = 0;
+	conn->memo_vain++;
+	return conn->memo = pc_memo_learn(s, bpf_get_socket_cookie(skb));
+}
+
 /* One message or part of one.
  * VERIFIER: pc_step_head and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of them. */
 PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
@@ -331,7 +388,7 @@ PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 		return PC_STEP_STOP;
 	if (s->run.phase == PC_PHASE_TOKEN) {
 		s->run.phase = PC_PHASE_NEXT;
-		s->run.verify_ns = bpf_ktime_get_ns() - s->run.verify_start_ns;
+		s->run.verify_ns = bpf_ktime_get_boot_ns() - s->run.verify_start_ns;
 		pc_policy_decide(s);
 		return pc_settle(s, conn);
 	}

@@ -4,6 +4,7 @@
 #define PC_SOCKETS_H
 
 #include "maps.h"
+#include "../lib/memo.h"
 
 #define PC_PROTO_TCP 6
 
@@ -46,6 +47,7 @@ int pc_sockops(struct bpf_sock_ops *ops)
 
 		bpf_map_delete_elem(&pc_conns, &cookie);
 		bpf_map_delete_elem(&pc_heads, &cookie);
+		bpf_map_delete_elem(&pc_memos, &cookie);
 	}
 	return 1;
 }

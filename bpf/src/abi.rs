@@ -454,6 +454,10 @@ twin! {
         chunk_digits: u32,
         /// Bytes of the trailer section.
         trailer: u32,
+        /// The last request was kept.
+        memo: u32,
+        /// Requests kept since one was recognised.
+        memo_vain: u32,
     }
 }
 twin! {
@@ -623,5 +627,7 @@ twin! {
         verify_ok: u64,
         /// Tokens that did not verify.
         verify_bad: u64,
+        /// Heads that were recognised.
+        memo_hit: u64,
     }
 }

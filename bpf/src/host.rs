@@ -188,6 +188,9 @@ steps! {
     "revoked" = pc_host_step_revoked,
     "budget_open" = pc_host_step_budget_open,
     "budget_close" = pc_host_step_budget_close,
+    "memo_read" = pc_host_step_memo_read,
+    "memo_learn" = pc_host_step_memo_learn,
+    "memo_try" = pc_host_step_memo_try,
 }
 
 macro_rules! slot_fields {
@@ -207,6 +210,8 @@ macro_rules! slot_fields {
 slot_fields! {
     /// `n`.
     N = c"n",
+    /// `h`.
+    PARSED = c"h",
     /// `h.method`.
     METHOD = c"h.method",
     /// `h.tgt`.

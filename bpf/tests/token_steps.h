@@ -9,6 +9,8 @@
 #include "../lib/budget.h"
 #include "../lib/cache.h"
 #include "../lib/jwt.h"
+#include "../lib/memo.h"
+#include "../lib/path.h"
 #include "../lib/refused.h"
 #include "../lib/revoked.h"
 
@@ -108,6 +110,29 @@ static __always_inline int pc_step_budget_close(struct pc_slot *s)
 	return 0;
 }
 
+/* Head, host and path, all read: the head's length, or what refused it. */
+static __always_inline int pc_step_memo_read(struct pc_slot *s)
+{
+	int r = pc_http_head(s);
+
+	if (r <= 0)
+		return r;
+	int h = pc_host(s), p = h ? h : pc_path(s);
+
+	return p < 0 ? p : r;
+}
+
+/* Keeps what pc_step_memo_read left, with d.*, token_state and id, for connection 1. */
+static __always_inline int pc_step_memo_learn(struct pc_slot *s)
+{
+	return pc_memo_learn(s, 1);
+}
+
+static __always_inline int pc_step_memo_try(struct pc_slot *s)
+{
+	return pc_memo_try(s, 1);
+}
+
 #define PC_TOKEN_STEPS(X) \
 	X(sha256) \
 	X(rsa2048) \
@@ -127,6 +152,9 @@ static __always_inline int pc_step_budget_close(struct pc_slot *s)
 	X(refused_put) \
 	X(revoked) \
 	X(budget_open) \
-	X(budget_close)
+	X(budget_close) \
+	X(memo_read) \
+	X(memo_learn) \
+	X(memo_try)
 
 #endif

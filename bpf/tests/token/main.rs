@@ -11,5 +11,6 @@ mod es256;
 mod json;
 mod jwt;
 mod keys;
+mod memo;
 mod rs256;
 mod sha256;
