@@ -14,16 +14,22 @@ union pc_name_key {
 	u64 w[sizeof(struct pc_name) / 8];
 };
 
+/* Longest name that is copied without looking at the rest (bytes). */
+#define PC_NAME_SHORT 48
+
 /* key = (kind, scope, json[off .. off + len)) in the half of the decision; len <= PC_NAME_MAX. */
 static __always_inline void pc_name_key(union pc_name_key *key, struct pc_jwt *j, u32 kind, u32 scope,
 					u32 off, u32 len)
 {
 	u8 *s = j->json + (off & (PC_JSON_MAX - 1));
 
+	__builtin_memset(key, 0, sizeof(*key));
 	key->w[0] = (j->half & 0xff) | (kind & 0xff) << 8 | len << 16 | (u64)scope << 32;
-	/* Branch-free, so that the bytes behind the name are zero and the verifier follows one path. */
+	/* Branch-free, so that the bytes behind the name are zero and the verifier follows one path; most names are short. */
 #pragma clang loop unroll(full)
 	for (u32 i = 0; i < PC_NAME_MAX / 8; i++) {
+		if (i == PC_NAME_SHORT / 8 && len <= PC_NAME_SHORT)
+			break;
 		s64 v = (s64)len - 8 * (s64)i;
 
 		/* VERIFIER: else clang computes all masks first and spills them beyond the 512 bytes of stack */

@@ -13,6 +13,8 @@
 #include "maps.h"
 
 PC_LRU_HASH(pc_refused, u64, u64, PC_REFUSED_MAX)
+/* The last generation in which something was refused: in others there is nothing to find. */
+PC_ARRAY(pc_refused_in, u64, 1)
 
 struct pc_siphash {
 	u64 v0, v1, v2, v3;
@@ -87,10 +89,13 @@ PC_FN int pc_refused_key(struct pc_slot *s)
 	return 0;
 }
 
-/* Whether the token's signature is known to be bad in this generation.  Sets s->fingerprint. */
+/* Whether the token's signature is known to be bad in this generation. */
 PC_FN int pc_refused_get(struct pc_slot *s)
 {
-	if (!s)
+	u32 zero = 0;
+	u64 *in = pc_map_get(pc_refused_in, &zero);
+
+	if (!s || !in || *in != s->d.generation)
 		return 0;
 	pc_refused_key(s);
 	u64 key = s->fingerprint;
@@ -99,15 +104,18 @@ PC_FN int pc_refused_get(struct pc_slot *s)
 	return generation && *generation == s->d.generation;
 }
 
-/* Remembers that the signature of the token that pc_refused_get saw is bad. */
+/* Remembers that the signature of the token in hand is bad. */
 PC_FN int pc_refused_put(struct pc_slot *s)
 {
+	u32 zero = 0;
+
 	if (!s)
 		return 0;
+	pc_refused_key(s);
 	u64 key = s->fingerprint, generation = s->d.generation;
 
-	if (key)
-		pc_map_put(pc_refused, &key, &generation);
+	if (key && !pc_map_put(pc_refused, &key, &generation))
+		pc_map_put(pc_refused_in, &zero, &generation);
 	return 0;
 }
 

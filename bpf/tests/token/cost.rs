@@ -46,6 +46,7 @@ fn cost() {
     rsa("rsa3072", RSA3072);
     rsa("rsa4096", RSA4096);
     known_tokens();
+    crate::jwt::cost();
     let mut engine = Engine::kernel("p256");
     engine.points("pc_p256_g", 0, &p256_tables::generator_table());
     let pair = generate_p256();

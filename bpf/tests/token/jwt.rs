@@ -449,3 +449,33 @@ fn no_changed_bit_passes_es256(engine: &mut Engine) {
     let header = HEADER.replace("RS256", "ES256");
     no_changed_bit_passes(engine, &signed(header.as_bytes(), CLAIMS.as_bytes(), |m| sign_p256(&pair, m)));
 }
+
+/// What the steps of one token cost: the parse, and digest and signature.
+pub fn cost() {
+    let mut engine = Engine::kernel("jwt_parse jwt_rs256_2048 revoked");
+    let pair = rs256(&mut engine);
+    let claims = format!(
+        r#"{{"iss":"https://idp.example","aud":"api","exp":1700000600,"iat":1700000000,"sub":"user-1","email":"u@example.org","roles":["reader","writer"],"jti":"0123456789abcdef","pad":"{}"}}"#,
+        "x".repeat(120)
+    );
+    let token = signed(HEADER.as_bytes(), claims.as_bytes(), |text| sign_rsa(&pair, text));
+    for (step, label) in [(0, "jwt_parse"), (1, "jwt_rs256_2048"), (2, "jwt_parse and revoked")] {
+        let mut times: Vec<_> = (0..31)
+            .map(|_| {
+                place(&mut engine, token.as_bytes(), NOW);
+                engine.run_step(0);
+                let (result, time) = engine.timed(step, 1);
+                assert_eq!(result, 0, "{label}");
+                let mut all = time;
+                for _ in 0..20 {
+                    place(&mut engine, token.as_bytes(), NOW);
+                    engine.run_step(0);
+                    all = all.min(engine.timed(step, 1).1);
+                }
+                all
+            })
+            .collect();
+        times.sort_unstable();
+        println!("{label} ({} characters): least {:?}, median {:?}", token.len(), times[0], times[15]);
+    }
+}
