@@ -13,6 +13,13 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// CPUs of the machine that are online, whichever of them this thread may use.
+pub fn online() -> usize {
+    // SAFETY: a pure query.
+    let n = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(n).unwrap_or(1).max(1)
+}
+
 /// What the figures belong to.
 pub fn machine() -> serde_json::Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -20,7 +27,7 @@ pub fn machine() -> serde_json::Value {
     let model = info.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or_default();
     serde_json::json!({
         "cpu": model.trim_start_matches(['\t', ' ', ':']),
-        "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+        "cpus": online(),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "load": read("/proc/loadavg").trim(),
     })

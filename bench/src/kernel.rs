@@ -163,21 +163,29 @@ fn connections(world: &World, results: &mut Results, rounds: usize, count: usize
     Ok(())
 }
 
-/// Rate of good requests while another address sends forged tokens as fast as it can, over the rate without.
+/// Rate of good requests while another address sends forged tokens as fast as it can from another CPU, over the rate
+/// while that CPU is as busy with nothing: two CPUs may be threads of one core, and then any work on the one slows the
+/// other. The rate beside an idle CPU is in the raw figures.
 fn flood(world: &World, results: &mut Results, rounds: usize) -> Result<()> {
     let good = request(&world.keys.token(Alg::Rs256, 0), 0);
     let mut client = Client::connect(world.guarded.addr())?;
     client.round(&good, 200, 200)?;
-    let (mut ratios, mut sent) = (Vec::new(), 0);
+    let (mut ratios, mut idle, mut sent) = (Vec::new(), Vec::new(), 0);
     for round in 0..rounds {
         let quiet = rate(&mut client, &good)?;
+        let spinning = Flood::spin();
+        let busy = rate(&mut client, &good);
+        spinning.stop();
         let flood = Flood::start(world, round)?;
-        let loud = rate(&mut client, &good)?;
+        let loud = rate(&mut client, &good);
         sent += flood.stop();
-        ratios.push(loud / quiet);
+        let (busy, loud) = (busy?, loud?);
+        ratios.push(loud / busy);
+        idle.push(loud / quiet);
     }
     results.ratios.insert("flood_good_traffic", median(ratios.clone()));
-    results.raw.insert("flood", json!({ "rounds": ratios, "forged_tokens_sent": sent }));
+    let raw = json!({ "beside_busy_cpu": ratios, "beside_idle_cpu": idle, "forged_tokens_sent": sent });
+    results.raw.insert("flood", raw);
     Ok(())
 }
 
@@ -208,12 +216,24 @@ impl Flood {
         let token = world.keys.token(Alg::Rs256, 3_000_000 + round);
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
-            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-            // On a machine with one CPU the flood shares it.
-            let _ = cpu::pin((CPU + 1) % cpus);
+            elsewhere();
             forge(addr, &token, &stopped, &count);
         });
         Ok(Flood { stop, sent, thread })
+    }
+
+    /// Work that has nothing to do with the network.
+    fn spin() -> Flood {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            elsewhere();
+            let mut x = 1_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+            }
+        });
+        Flood { stop, sent: Arc::default(), thread }
     }
 
     fn stop(self) -> u64 {
@@ -222,6 +242,11 @@ impl Flood {
         let _ = self.thread.join();
         self.sent.load(Ordering::Relaxed)
     }
+}
+
+/// Moves this thread to a CPU that is not the clients'; on a machine with one CPU it stays.
+fn elsewhere() {
+    let _ = cpu::pin((CPU + 1) % cpu::online());
 }
 
 fn forge(addr: SocketAddr, token: &str, stop: &AtomicBool, sent: &AtomicU64) {
