@@ -11,6 +11,7 @@ struct pc_layout_row {
 
 static const struct pc_layout_row pc_layout_rows[] = {
 	SIZE(pc_port), F(pc_port, flags), F(pc_port, pad), F(pc_port, host_row), F(pc_port, policy), F(pc_port, enforce),
+	F(pc_port, candidate_host_row), F(pc_port, candidate_policy), F(pc_port, candidate),
 	SIZE(pc_cell), F(pc_cell, row), F(pc_cell, tag),
 	SIZE(pc_classes), F(pc_classes, c),
 	SIZE(pc_policy), F(pc_policy, id), F(pc_policy, mode), F(pc_policy, default_action), F(pc_policy, pad),
@@ -41,7 +42,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
 	F(pc_conn, memo), F(pc_conn, memo_vain),
 	SIZE(pc_event), F(pc_event, boot_ns), F(pc_event, decision), F(pc_event, generation), F(pc_event, cookie),
-	F(pc_event, kernel_ns), F(pc_event, verify_ns), F(pc_event, policy), F(pc_event, rule), F(pc_event, reason),
+	F(pc_event, kernel_ns), F(pc_event, verify_ns), F(pc_event, policy), F(pc_event, rule), F(pc_event, candidate_policy), F(pc_event, candidate_rule), F(pc_event, candidate_reason), F(pc_event, pad), F(pc_event, reason),
 	F(pc_event, status), F(pc_event, flags), F(pc_event, mode), F(pc_event, method), F(pc_event, dport),
 	F(pc_event, sport), F(pc_event, saddr), F(pc_event, path_len), F(pc_event, host_len), F(pc_event, bits),
 	F(pc_event, sub), F(pc_event, email), F(pc_event, kid_len), F(pc_event, kid), F(pc_event, method_text),
@@ -75,7 +76,7 @@ static const struct {
 	size_t offset;
 } pc_slot_fields[] = {
 	O(n), O(h), O(h.method), O(h.tgt), O(h.tlen), O(h.seen), O(h.minor), O(h.tok), O(h.tok_len), O(h.content_length),
-	O(d.half), O(d.port), O(d.policy), O(d.rule), O(d.need), O(d.reason), O(d.mode), O(d.mfa_max_age_s), O(token_state), O(token_reason),
+	O(d.half), O(d.port), O(d.policy), O(d.rule), O(d.need), O(d.reason), O(d.mode), O(d.mfa_max_age_s), O(d.token), O(c.candidate), O(c.policy), O(c.rule), O(c.reason), O(token_state), O(token_reason),
 	O(id), O(path_len), O(host_len), O(path), O(host), O(head), O(jwt), O(jwt.tok), O(jwt.tok_len), O(jwt.half),
 	O(jwt.now_s), O(jwt.reason), O(jwt.alg), O(jwt.key), O(jwt.issuer), O(jwt.end), O(jwt.mask), O(jwt.seen),
 	O(jwt.nvals), O(jwt.mfa), O(jwt.exp), O(jwt.nbf), O(jwt.iat), O(jwt.auth_time), O(jwt.v), O(jwt.json), O(jwt.sha),

@@ -42,6 +42,10 @@ struct pc_port {
 	u32 host_row[PC_HALVES]; /* start of the reversed-host automaton, 0 = no policy names a host */
 	u32 policy[PC_HALVES];   /* policy without host_match, index + 1, 0 = none */
 	u32 enforce[PC_HALVES];  /* 1: requests that cannot be read are refused, 0: passed and logged */
+	/* Policies that are tried beside the live ones: as host_row and policy, and whether there are any. */
+	u32 candidate_host_row[PC_HALVES];
+	u32 candidate_policy[PC_HALVES];
+	u32 candidate[PC_HALVES];
 };
 
 /*
@@ -263,6 +267,10 @@ struct pc_event {
 	u32 kernel_ns;    /* from entry of the verdict program to the decision */
 	u32 verify_ns;    /* of which token verification; 0 when cached or not needed */
 	u32 policy, rule; /* ids (index + 1) of the agent's tables for this generation; 0 = none */
+	/* what the candidate policies say of the same request; candidate_reason 0: there is none for the port */
+	u32 candidate_policy, candidate_rule;
+	u16 candidate_reason;
+	u16 pad[3];
 	u16 reason;
 	u16 status; /* HTTP status; 0 = allowed */
 	u16 flags;  /* PC_EV_* */

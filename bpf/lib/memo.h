@@ -25,7 +25,7 @@ struct pc_memo {
 	u32 whole;        /* 1: the decision holds for the same request line, too */
 	u32 token_state;  /* PC_TOKEN_VALID, or PC_TOKEN_NONE when none was sent */
 	struct pc_head h; /* of text */
-	u32 policy, rule, reason, mode;
+	struct pc_decision d, c;
 	u32 path_len; /* canonical path: that many bytes of the target */
 	u32 host_len;
 	struct pc_identity id;
@@ -114,12 +114,8 @@ PC_FN int pc_memo_decided(struct pc_slot *s, struct pc_memo *m)
 		return 0;
 	u32 tgt = m->h.tgt & PC_MEMO_MASK;
 
-	s->d.policy = m->policy;
-	s->d.rule = m->rule;
-	s->d.reason = m->reason;
-	s->d.mode = m->mode;
-	s->d.need = PC_NEED_NOTHING;
-	s->d.mfa_max_age_s = 0;
+	s->d = m->d;
+	s->c = m->c;
 	s->path_len = m->path_len;
 	PC_NO_UNROLL
 	for (u32 i = 0; i < PC_EVENT_PATH_MAX; i += 8) {
@@ -186,10 +182,8 @@ PC_FN int pc_memo_fill(struct pc_slot *s, struct pc_memo *m)
 	m->generation = ~0ULL;
 	m->token_state = s->token_state;
 	m->h = s->h;
-	m->policy = s->d.policy;
-	m->rule = s->d.rule;
-	m->reason = s->d.reason;
-	m->mode = s->d.mode;
+	m->d = s->d;
+	m->c = s->c;
 	m->path_len = s->path_len;
 	m->host_len = s->host_len;
 	m->id = s->id;
@@ -209,7 +203,7 @@ PC_FN int pc_memo_fill(struct pc_slot *s, struct pc_memo *m)
 		diff |= s->path[i] ^ s->head[tgt + i];
 	}
 	/* what depends on the time more than by exp and nbf is decided anew */
-	m->whole = !diff && s->path_len <= s->h.tlen && !s->d.mfa_max_age_s;
+	m->whole = !diff && s->path_len <= s->h.tlen && !s->d.mfa_max_age_s && !s->c.mfa_max_age_s;
 	m->generation = s->d.generation;
 	return 1;
 }

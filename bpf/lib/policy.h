@@ -118,11 +118,13 @@ static __always_inline int pc_policy_internal(struct pc_slot *s)
 static __always_inline u32 pc_policy_select(struct pc_slot *s, struct pc_port *port, struct pc_classes *c)
 {
 	u32 half = s->d.half & 1;
-	u32 row = port->host_row[half], p = 0;
+	u32 row = s->d.candidate ? port->candidate_host_row[half] : port->host_row[half], p = 0;
 
 	if (row && s->host_len)
 		p = pc_dfa_host(s, c, row);
-	return p ? p : port->policy[half];
+	if (p)
+		return p;
+	return s->d.candidate ? port->candidate_policy[half] : port->policy[half];
 }
 
 /*
@@ -139,7 +141,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 	struct pc_port *port = pc_map_get(pc_ports, &key);
 	struct pc_classes *c = pc_map_get(pc_classes, &half_key);
 
-	s->d.policy = s->d.rule = 0;
+	s->d.policy = s->d.rule = s->d.token = 0;
 	s->d.reason = PC_R_NONE;
 	s->d.mfa_max_age_s = 0;
 	if (!port || !c)
@@ -170,6 +172,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 		if (policy->default_action == PC_ACTION_ALLOW)
 			return pc_decided(s, PC_R_DEFAULT_ALLOW);
 		s->d.need = PC_NEED_TOKEN;
+		s->d.token = 1;
 		return 0;
 	}
 	s->d.rule = rule--;
@@ -182,6 +185,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 	if (r->auth == PC_AUTH_NONE)
 		return pc_decided(s, PC_R_PUBLIC);
 	s->d.need = PC_NEED_TOKEN;
+	s->d.token = 1;
 	return 0;
 }
 
@@ -264,6 +268,44 @@ PC_FN int pc_policy_decide(struct pc_slot *s)
 		return pc_decided(s,
 				  r->auth == PC_AUTH_OPTIONAL ? PC_R_OPTIONAL_ANONYMOUS : PC_R_TOKEN_MISSING);
 	return pc_decided(s, pc_rule_check(s, r));
+}
+
+/*
+ * The candidate: policies that decide beside the live ones and change nothing.  Both verdicts are of one generation,
+ * one request and one look at the token.
+ */
+
+/* As pc_policy_match, for the candidate of the port: s->c.  s->c.candidate is 0 when there is none. */
+PC_FN int pc_candidate_match(struct pc_slot *s)
+{
+	if (!s)
+		return 0;
+	u32 half = s->d.half & 1, key = s->d.port;
+	struct pc_port *port = pc_map_get(pc_ports, &key);
+
+	s->c.candidate = 0;
+	s->c.need = PC_NEED_NOTHING;
+	if (!port || !port->candidate[half])
+		return 0;
+	s->live = s->d;
+	s->d.candidate = 1;
+	pc_policy_match(s);
+	s->c = s->d;
+	s->d = s->live;
+	return 0;
+}
+
+/* As pc_policy_decide, for s->c. */
+PC_FN int pc_candidate_decide(struct pc_slot *s)
+{
+	if (!s || !s->c.candidate)
+		return 0;
+	s->live = s->d;
+	s->d = s->c;
+	pc_policy_decide(s);
+	s->c = s->d;
+	s->d = s->live;
+	return 0;
 }
 
 /* Allow reasons are below the first denial. */

@@ -131,6 +131,8 @@ struct pc_decision {
 	u32 reason; /* enum pc_reason once decided */
 	u32 mode;   /* enum pc_mode that applies to this request */
 	u32 mfa_max_age_s;
+	u32 token;     /* 1: it depends on the token */
+	u32 candidate; /* 1: by the candidate policies of the port */
 };
 
 enum { PC_TOKEN_NONE = 0, PC_TOKEN_VALID = 1, PC_TOKEN_INVALID = 2 };
@@ -172,8 +174,10 @@ struct pc_slot {
 	struct pc_run run;
 	struct pc_head h;
 	struct pc_decision d;
-	u32 token_state;  /* PC_TOKEN_* */
-	u32 token_reason; /* when PC_TOKEN_INVALID */
+	struct pc_decision c;    /* by the candidate policies, when c.candidate is set */
+	struct pc_decision live; /* d, while c is in the making */
+	u32 token_state;         /* PC_TOKEN_* */
+	u32 token_reason;        /* when PC_TOKEN_INVALID */
 	struct pc_identity id;
 	u32 path_len; /* canonical path in path[] */
 	u32 host_len; /* lower-case host without port in host[] */

@@ -50,8 +50,14 @@ PC_FN int pc_event_text(struct pc_slot *s, struct pc_event *e)
 	__builtin_memcpy(e->host, s->host, PC_EVENT_HOST_MAX);
 	__builtin_memcpy(e->path, s->path, PC_EVENT_PATH_MAX);
 	__builtin_memcpy(e->method_text, s->head, PC_EVENT_METHOD_MAX);
-	/* bytes behind the length are the previous request's: the agent cuts at the length, and so it must */
-	if (s->token_state == PC_TOKEN_VALID) {
+	if (s->c.candidate) {
+		e->candidate_policy = s->c.policy;
+		e->candidate_rule = s->c.rule;
+		e->candidate_reason = s->c.reason;
+	}
+	/* bytes behind the length are the previous request's: the agent cuts at the length, and so it must.  A rule that
+	 * asks for no token gives no identity, even when the candidate has looked at one. */
+	if (s->token_state == PC_TOKEN_VALID && s->d.token) {
 		e->bits = s->id.bits;
 		e->sub = s->id.sub;
 		e->email = s->id.email;

@@ -178,7 +178,7 @@ int pc_http(struct __sk_buff *skb)
 		s->run.phase = PC_PHASE_NEXT;
 		s->token_state = PC_TOKEN_INVALID;
 		s->token_reason = PC_R_INTERNAL;
-		pc_policy_decide(s);
+		pc_decide(s);
 		pc_settle(s, conn);
 	}
 	r = pc_finish(skb, s, conn);

@@ -81,9 +81,10 @@ PC_FN int pc_refuse(struct pc_slot *s, struct pc_conn *conn, u32 reason, u32 hea
 	pc_new_decision(s);
 	conn->requests++;
 	s->token_state = PC_TOKEN_NONE;
-	s->d.policy = s->d.rule = 0;
+	s->d.policy = s->d.rule = s->d.token = 0;
 	s->d.mfa_max_age_s = 0;
 	s->d.reason = reason;
+	s->c.candidate = 0; /* refused whatever the policies are */
 	s->d.mode = enforce ? PC_MODE_ENFORCE : PC_MODE_MONITOR;
 	PC_COUNT(requests);
 	if (!enforce) {
@@ -232,6 +233,18 @@ static __always_inline void pc_head_done(struct __sk_buff *skb, struct pc_conn *
 	}
 }
 
+static __always_inline int pc_needs_token(struct pc_slot *s)
+{
+	return s->d.need == PC_NEED_TOKEN || s->c.need == PC_NEED_TOKEN;
+}
+
+/* Live and candidate, from the state of the token. */
+PC_FN int pc_decide(struct pc_slot *s)
+{
+	pc_candidate_decide(s);
+	return pc_policy_decide(s);
+}
+
 /* A head is complete: host, path, policy, and whether a token must be verified. */
 static __always_inline int pc_request(struct pc_slot *s, struct pc_conn *conn)
 {
@@ -248,11 +261,10 @@ static __always_inline int pc_request(struct pc_slot *s, struct pc_conn *conn)
 	s->token_state = PC_TOKEN_NONE;
 	s->token_reason = 0;
 	pc_policy_match(s);
-	if (s->d.need != PC_NEED_TOKEN)
-		return pc_settle(s, conn);
-	if (s->h.seen & PC_H_BEARER)
+	pc_candidate_match(s);
+	if (pc_needs_token(s) && (s->h.seen & PC_H_BEARER))
 		return PC_STEP_TOKEN;
-	pc_policy_decide(s);
+	pc_decide(s);
 	return pc_settle(s, conn);
 }
 
@@ -269,15 +281,13 @@ static __always_inline int pc_known(struct pc_slot *s, struct pc_conn *conn)
 		if (r < 0)
 			return pc_refuse(s, conn, -r, 1);
 		pc_policy_match(s);
-		/* a public rule looks at no token */
-		if (s->d.need != PC_NEED_TOKEN)
-			s->token_state = PC_TOKEN_NONE;
-		pc_policy_decide(s);
+		pc_candidate_match(s);
+		pc_decide(s);
 	}
 	PC_COUNT(memo_hit);
 	conn->requests++;
 	pc_new_decision(s);
-	s->run.cache_hit = s->token_state == PC_TOKEN_VALID;
+	s->run.cache_hit = s->token_state == PC_TOKEN_VALID && (s->d.token || s->c.token);
 	return pc_settle(s, conn);
 }
 
@@ -389,7 +399,7 @@ PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 	if (s->run.phase == PC_PHASE_TOKEN) {
 		s->run.phase = PC_PHASE_NEXT;
 		s->run.verify_ns = bpf_ktime_get_boot_ns() - s->run.verify_start_ns;
-		pc_policy_decide(s);
+		pc_decide(s);
 		return pc_settle(s, conn);
 	}
 	if (s->run.off >= s->run.len)

@@ -200,6 +200,12 @@ twin! {
         policy: [u32; HALVES],
         /// Whether unreadable requests are refused, by half.
         enforce: [u32; HALVES],
+        /// As `host_row`, of the candidate policies.
+        candidate_host_row: [u32; HALVES],
+        /// As `policy`, of the candidate policies.
+        candidate_policy: [u32; HALVES],
+        /// Whether there are candidate policies, by half.
+        candidate: [u32; HALVES],
     }
 }
 twin! {
@@ -479,6 +485,14 @@ twin! {
         policy: u32,
         /// Rule id + 1.
         rule: u32,
+        /// Policy id + 1 of the candidate.
+        candidate_policy: u32,
+        /// Rule id + 1 of the candidate.
+        candidate_rule: u32,
+        /// Reason code of the candidate; 0: there is none for the port.
+        candidate_reason: u16,
+        /// Zero.
+        pad: [u16; 3],
         /// Reason code.
         reason: u16,
         /// HTTP status, 0 = allowed.

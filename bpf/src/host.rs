@@ -152,6 +152,10 @@ impl HostFn {
     pub const POLICY_MATCH: Self = Self(pc_policy_match);
     /// `pc_policy_decide`.
     pub const POLICY_DECIDE: Self = Self(pc_policy_decide);
+    /// `pc_candidate_match`.
+    pub const CANDIDATE_MATCH: Self = Self(pc_candidate_match);
+    /// `pc_candidate_decide`.
+    pub const CANDIDATE_DECIDE: Self = Self(pc_candidate_decide);
 
     /// The token step of this name (tests/token_steps.h), if there is one.
     pub fn step(name: &str) -> Option<Self> {
@@ -244,6 +248,16 @@ slot_fields! {
     MODE = c"d.mode",
     /// `d.mfa_max_age_s`.
     MFA_MAX_AGE = c"d.mfa_max_age_s",
+    /// `d.token`.
+    DEPENDS_ON_TOKEN = c"d.token",
+    /// `c.candidate`.
+    CANDIDATE = c"c.candidate",
+    /// `c.policy`.
+    CANDIDATE_POLICY = c"c.policy",
+    /// `c.rule`.
+    CANDIDATE_RULE = c"c.rule",
+    /// `c.reason`.
+    CANDIDATE_REASON = c"c.reason",
     /// `token_state`.
     TOKEN_STATE = c"token_state",
     /// `token_reason`.
@@ -398,4 +412,6 @@ unsafe extern "C" {
     fn pc_host(slot: *mut u8) -> c_int;
     fn pc_policy_match(slot: *mut u8) -> c_int;
     fn pc_policy_decide(slot: *mut u8) -> c_int;
+    fn pc_candidate_match(slot: *mut u8) -> c_int;
+    fn pc_candidate_decide(slot: *mut u8) -> c_int;
 }

@@ -42,7 +42,8 @@ int t_host(struct __sk_buff *skb PC_UNUSED)
 	return s ? pc_host(s) : -PC_R_INTERNAL;
 }
 
-/* In: s->d.{half,port}, host, path, method, token_state, token_reason, id, jwt.now_s.  Result: the reason. */
+/* In: s->d.{half,port}, host, path, method, token_state, token_reason, id, jwt.now_s.  Result: the reason.  s->c holds
+ * what the candidate says. */
 SEC("classifier")
 int t_policy(struct __sk_buff *skb PC_UNUSED)
 {
@@ -51,6 +52,8 @@ int t_policy(struct __sk_buff *skb PC_UNUSED)
 	if (!s)
 		return -PC_R_INTERNAL;
 	pc_policy_match(s);
+	pc_candidate_match(s);
+	pc_candidate_decide(s);
 	pc_policy_decide(s);
 	return s->d.reason;
 }

@@ -7,6 +7,8 @@
 //! **Invariant:** no I/O, no clock; the same bundle gives the same image.
 //! **Invariant:** what does not fit is an error with the bound and the remedy, never left out.
 
+use std::collections::BTreeSet;
+
 use portcullis_bpf::limits;
 use portcullis_policy::{Policy, PolicySet};
 use portcullis_token::{KeyProblem, KeyStore};
@@ -46,6 +48,8 @@ pub struct Compiled {
     pub tables: Tables,
     /// Keys that are left out; tokens signed with them are refused.
     pub problems: Vec<KeyProblem>,
+    /// Why the candidate, or a part of it, is not tried. The live policies do not depend on it.
+    pub candidate_problem: Option<String>,
 }
 
 /// Compiles a bundle.
@@ -54,12 +58,38 @@ pub struct Compiled {
 /// When policies are wrong, or when something does not fit the kernel side: the generation before stays in force. Keys
 /// that are not acceptable are no error but left out, with a [`KeyProblem`] each: others of the set must go on working.
 pub fn compile(bundle: &Bundle) -> Result<Compiled, CompileError> {
-    let Bundle { version, issuers, policies, revocations } = bundle;
+    let Some(candidate) = &bundle.candidate else { return compile_with(bundle, None) };
+    let without = |problem: String| {
+        compile_with(bundle, None).map(|compiled| Compiled { candidate_problem: Some(problem), ..compiled })
+    };
+    let tried = match PolicySet::new(candidate.policies.clone()) {
+        Ok(tried) => tried,
+        Err(errors) => {
+            return without(format!("candidate `{}`: {}", candidate.name, CompileError::Policies(errors)));
+        }
+    };
+    match compile_with(bundle, Some((candidate.name.as_str(), &tried))) {
+        Ok(compiled) => Ok(compiled),
+        // The candidate may be what does not fit.
+        Err(error) => without(format!("candidate `{}`: {error}", candidate.name)),
+    }
+}
+
+fn compile_with(bundle: &Bundle, candidate: Option<(&str, &PolicySet)>) -> Result<Compiled, CompileError> {
+    let Bundle { version, issuers, policies, revocations, candidate: _ } = bundle;
     let policies = PolicySet::new(policies.clone()).map_err(CompileError::Policies)?;
     let (store, problems) = KeyStore::new(issuers);
-    let in_force: Vec<&Policy> = policies.policies().iter().filter(|p| p.mode() != Mode::Disabled).collect();
+    let in_force = active(&policies);
+    let mut tried = candidate.map_or_else(Vec::new, |(_, set)| active(set));
+    // A port without a live policy is not protected: nothing there is read.
+    let untried: BTreeSet<u16> =
+        tried.iter().map(|p| p.port()).filter(|port| in_force.iter().all(|p| p.port() != *port)).collect();
+    tried.retain(|policy| !untried.contains(&policy.port()));
+    let candidate_problem = (!untried.is_empty()).then(|| {
+        format!("the candidate's policies for ports {untried:?} are not tried: no live policy protects these ports")
+    });
     let lower::Lowered { classes, table, policies, rules, ports, policy_entries, rule_entries, principals } =
-        lower::lower(&in_force)?;
+        lower::lower(&in_force, &tried)?;
     let keys::Lowered { issuers, keys, mut names, issuer_names } = keys::lower(store.issuers())?;
     let revocations = revocations::lower(revocations, store.issuers())?;
     let principals = principals.into_names();
@@ -80,6 +110,7 @@ pub fn compile(bundle: &Bundle) -> Result<Compiled, CompileError> {
         rules: rule_entries,
         issuers: issuer_names,
         principals,
+        candidate: candidate.map(|(name, _)| name.to_owned()),
     };
     let image = Image {
         classes: classes.value(),
@@ -94,7 +125,12 @@ pub fn compile(bundle: &Bundle) -> Result<Compiled, CompileError> {
         ports,
         states: table.states,
     };
-    Ok(Compiled { image, tables, problems })
+    Ok(Compiled { image, tables, problems, candidate_problem })
+}
+
+/// Policies that decide.
+fn active(set: &PolicySet) -> Vec<&Policy> {
+    set.policies().iter().filter(|policy| policy.mode() != Mode::Disabled).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use portcullis_bpf::{
     limits,
     reason::{REASONS, ReasonRow},
 };
-use portcullis_wire::{AccessLog, Mode, Verdict};
+use portcullis_wire::{AccessLog, CandidateVerdict, Mode, Verdict};
 use zerocopy::FromBytes;
 
 use crate::compile::{PrincipalKind, Tables};
@@ -46,9 +46,8 @@ pub fn to_access_log(
     let flag = |flag: u16| event.flags & flag != 0;
     let verified = flag(event_flag::TOKEN_VERIFIED);
     let identity = |text: &Text64| (verified && text.len > 0).then(|| name(&text.s, usize::from(text.len)));
-    let policy = number(event.policy, limits::POLICIES_MAX);
-    let rule = number(event.rule, limits::RULES_MAX);
-    let rule_entry = tables.zip(rule).and_then(|(tables, rule)| tables.rules.get(rule));
+    let rule_entry =
+        tables.zip(number(event.rule, limits::RULES_MAX)).and_then(|(tables, rule)| tables.rules.get(rule));
     Ok(AccessLog {
         agent_id: agent_id.to_owned(),
         decision_id: format!("{:016x}", event.decision),
@@ -69,16 +68,15 @@ pub fn to_access_log(
         decision_reason: explain(reason, rule_entry.map(|entry| entry.text.as_str())),
         status: (reason.status > 0).then_some(reason.status),
         mode: wire_mode(event.mode),
-        policy_id: policy.map(|id| {
-            tables.and_then(|t| t.policies.get(id)).map_or_else(|| format!("#{id}"), |entry| entry.id.clone())
-        }),
-        rule_id: rule.map(|id| rule_entry.map_or_else(|| format!("#{id}"), |entry| entry.id.clone())),
+        policy_id: policy_id(event.policy, tables),
+        rule_id: rule_id(event.rule, tables),
         policy_generation: event.generation,
         kid: (verified && event.kid_len > 0).then(|| name(&event.kid, usize::from(event.kid_len))),
         latency_us: f64::from(event.kernel_ns) / 1000.0,
         verify_ns: u64::from(event.verify_ns),
         token_cache_hit: flag(event_flag::CACHE_HIT),
         mfa_verified: flag(event_flag::MFA),
+        candidate: candidate(&event, tables)?,
         timestamp: time::rfc3339(i128::from(event.boot_ns) + i128::from(boot_to_unix_ns)),
     })
 }
@@ -99,6 +97,32 @@ fn reason(code: u16) -> Result<&'static ReasonRow, RecordError> {
 /// Zero is "none", else the index is one less. It may be the index within the map, where half 1 starts at `max`.
 fn number(index_plus_one: u32, max: usize) -> Option<usize> {
     index_plus_one.checked_sub(1).map(|index| index as usize % max)
+}
+
+fn policy_id(index_plus_one: u32, tables: Option<&Tables>) -> Option<String> {
+    let id = number(index_plus_one, limits::POLICIES_MAX)?;
+    let entry = tables.and_then(|tables| tables.policies.get(id));
+    Some(entry.map_or_else(|| format!("#{id}"), |entry| entry.id.clone()))
+}
+
+fn rule_id(index_plus_one: u32, tables: Option<&Tables>) -> Option<String> {
+    let id = number(index_plus_one, limits::RULES_MAX)?;
+    let entry = tables.and_then(|tables| tables.rules.get(id));
+    Some(entry.map_or_else(|| format!("#{id}"), |entry| entry.id.clone()))
+}
+
+fn candidate(event: &Event, tables: Option<&Tables>) -> Result<Option<CandidateVerdict>, RecordError> {
+    if event.candidate_reason == 0 {
+        return Ok(None);
+    }
+    let reason = reason(event.candidate_reason)?;
+    Ok(Some(CandidateVerdict {
+        name: tables.and_then(|tables| tables.candidate.clone()).unwrap_or_default(),
+        decision: if reason.status == 0 { Verdict::Allow } else { Verdict::Deny },
+        reason: reason.slug.to_owned(),
+        policy_id: policy_id(event.candidate_policy, tables),
+        rule_id: rule_id(event.candidate_rule, tables),
+    }))
 }
 
 fn verdict(event: &Event, reason: &ReasonRow) -> Verdict {

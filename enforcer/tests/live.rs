@@ -5,6 +5,8 @@
 
 #[path = "live/app.rs"]
 mod app;
+#[path = "live/candidate.rs"]
+mod candidate;
 #[path = "live/client.rs"]
 mod client;
 #[path = "live/enforce.rs"]

@@ -194,6 +194,7 @@ impl Tenant {
             issuers: vec![issuer],
             policies: self.policies.values().cloned().collect(),
             revocations: self.revocations.list(),
+            candidate: None,
         }
     }
 

@@ -19,6 +19,20 @@ pub struct Bundle {
     /// Tokens that are refused although they would verify.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revocations: Vec<Revocation>,
+    /// Policies that are tried beside the live ones, on the same requests, and change nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+}
+
+/// Policies on trial. Their modes do not matter, except that what is disabled takes no part.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// Name for people and records.
+    pub name: String,
+    /// The policies.
+    pub policies: Vec<Policy>,
 }
 
 /// A trusted issuer: tokens of this `iss` are verified with these keys only.

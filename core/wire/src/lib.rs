@@ -10,9 +10,9 @@ mod method;
 mod policy;
 mod reason;
 
-pub use bundle::{Bundle, Issuer, Revocation, RevokedClaim};
+pub use bundle::{Bundle, Candidate, Issuer, Revocation, RevokedClaim};
 pub use jwk::{Jwk, JwkSet};
-pub use log::{AccessLog, Verdict};
+pub use log::{AccessLog, CandidateVerdict, Verdict};
 pub use method::Method;
 pub use policy::{Action, Auth, Mode, Policy, Requirements, Rule};
 pub use reason::Reason;

@@ -61,8 +61,29 @@ pub struct AccessLog {
     pub token_cache_hit: bool,
     /// Whether the token carries a verified MFA.
     pub mfa_verified: bool,
+    /// What the candidate policies say of the same request; absent when there are none for the port, and when the request
+    /// is refused for its form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateVerdict>,
     /// RFC 3339, UTC.
     pub timestamp: String,
+}
+
+/// A verdict that had no effect.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CandidateVerdict {
+    /// Name of the candidate.
+    pub name: String,
+    /// `allow` or `deny`.
+    pub decision: Verdict,
+    /// Reason slug.
+    pub reason: String,
+    /// Policy that would apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<String>,
+    /// Rule that would apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_id: Option<String>,
 }
 
 /// Outcome of a decision.

@@ -54,6 +54,8 @@ pub(super) struct Port {
     /// Policy without host, index.
     pub(super) policy: Option<u32>,
     pub(super) enforce: bool,
+    /// As `host_row` and `policy`, of the candidate; `None`: it has no policy for the port.
+    pub(super) candidate: Option<(u32, Option<u32>)>,
 }
 
 /// One string that the kernel must recognise.

@@ -213,10 +213,14 @@ impl Offsets {
     /// Sets the fields of this half: to "not covered" when it does not protect the port.
     fn port(&self, value: &mut abi::Port, port: Option<&Port>) {
         let half = self.half as usize;
-        let Port { host_row, policy, enforce } = port.copied().unwrap_or_default();
+        let Port { host_row, policy, enforce, candidate } = port.copied().unwrap_or_default();
         value.host_row[half] = self.row(host_row);
         value.policy[half] = policy.map_or(0, |policy| self.policies + policy + 1);
         value.enforce[half] = u32::from(enforce);
+        let (candidate_row, candidate_policy) = candidate.unwrap_or_default();
+        value.candidate_host_row[half] = self.row(candidate_row);
+        value.candidate_policy[half] = candidate_policy.map_or(0, |policy| self.policies + policy + 1);
+        value.candidate[half] = u32::from(candidate.is_some());
         let enforces = value.enforce.iter().any(|enforce| *enforce != 0);
         value.flags = if enforces { abi::port_flag::ENFORCE } else { 0 };
     }

@@ -31,8 +31,12 @@ pub(super) struct Lowered {
     pub(super) principals: Principals,
 }
 
-/// Lowers the policies that are in force.
-pub(super) fn lower(covered: &[&policy::Policy]) -> Result<Lowered, CompileError> {
+/// Lowers the policies that are in force, and those of the candidate.
+pub(super) fn lower(
+    live: &[&policy::Policy],
+    candidate: &[&policy::Policy],
+) -> Result<Lowered, CompileError> {
+    let covered = &[live, candidate].concat();
     check_bounds(covered)?;
     let classes = classes(covered)?;
     let mut automata = Automata::new(&classes);
@@ -59,17 +63,25 @@ pub(super) fn lower(covered: &[&policy::Policy]) -> Result<Lowered, CompileError
         });
         policy_entries.push(PolicyEntry { id: policy.id().to_owned(), name: policy.name().to_owned() });
     }
-    let mut ports = lower_ports(covered, &mut automata)?;
+    let mut ports = lower_ports(live, 0, &mut automata)?;
+    let mut tried = lower_ports(candidate, live.len() as u32, &mut automata)?;
     let table = automata.finish()?;
     // Rows are known last: first those of the policies, then those of the ports that name hosts.
     let (path_rows, host_rows) = table.rows.split_at(policies.len());
     for (policy, row) in policies.iter_mut().zip(path_rows) {
         policy.path_row = *row;
     }
-    for (port, row) in ports.values_mut().filter(|(_, names_hosts)| *names_hosts).zip(host_rows) {
+    let with_hosts = ports.values_mut().chain(tried.values_mut()).filter(|(_, names_hosts)| *names_hosts);
+    for (port, row) in with_hosts.zip(host_rows) {
         port.0.host_row = *row;
     }
-    let ports = ports.into_iter().map(|(port, (value, _))| (port, value)).collect();
+    let ports = ports
+        .into_iter()
+        .map(|(port, (value, _))| {
+            let candidate = tried.get(&port).map(|(tried, _)| (tried.host_row, tried.policy));
+            (port, Port { candidate, ..value })
+        })
+        .collect();
     Ok(Lowered { classes, table, policies, rules, ports, policy_entries, rule_entries, principals })
 }
 
@@ -106,18 +118,20 @@ fn classes(covered: &[&policy::Policy]) -> Result<Classes, CompileError> {
 /// Hosts that policies name, with the policies' indices.
 type Named<'a> = Vec<(&'a HostPattern, u32)>;
 
-/// Ports in ascending order, each with whether it has an automaton over hosts, which are added in this order.
+/// Ports in ascending order, each with whether it has an automaton over hosts, which are added in this order. `first`:
+/// index of the first of these policies among all.
 fn lower_ports(
     covered: &[&policy::Policy],
+    first: u32,
     automata: &mut Automata<'_>,
 ) -> Result<BTreeMap<u16, (Port, bool)>, CompileError> {
     let mut by_port: BTreeMap<u16, (Port, Named<'_>)> = BTreeMap::new();
-    for (index, policy) in covered.iter().enumerate() {
+    for (index, policy) in (first..).zip(covered) {
         let (port, named) = by_port.entry(policy.port()).or_default();
         port.enforce |= policy.mode() == Mode::Enforce;
         match policy.host() {
-            Some(host) => named.push((host, index as u32)),
-            None => port.policy = Some(index as u32),
+            Some(host) => named.push((host, index)),
+            None => port.policy = Some(index),
         }
     }
     let mut ports = BTreeMap::new();

@@ -15,6 +15,8 @@ pub struct Tables {
     pub issuers: Vec<String>,
     /// By bit of `pc_bits`.
     pub principals: Vec<Principal>,
+    /// Name of the candidate, when there is one.
+    pub candidate: Option<String>,
 }
 
 /// One policy.

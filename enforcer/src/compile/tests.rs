@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use portcullis_token::mint::SigningKey;
-use portcullis_wire::{Action, Issuer, Jwk, JwkSet, Mode, Policy, Revocation, RevokedClaim, Rule};
+use portcullis_wire::{Action, Candidate, Issuer, Jwk, JwkSet, Mode, Policy, Revocation, RevokedClaim, Rule};
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn tables_name_what_is_in_force() {
         Rule { id: "admin".to_owned(), required_roles: vec!["admin".to_owned()], ..rule("*", "/admin/*") };
     let disabled = Policy { mode: Mode::Disabled, ..policy("disabled", 81, vec![rule("GET", "/")]) };
     let compiled = with_policies(vec![disabled, policy("web", 80, vec![off, admin])]).unwrap();
-    let Tables { version, policies, rules, issuers, principals } = compiled.tables;
+    let Tables { version, policies, rules, issuers, principals, candidate: _ } = compiled.tables;
     assert_eq!(version, 3);
     assert_eq!(policies, [PolicyEntry { id: "web".to_owned(), name: "web".to_owned() }]);
     assert_eq!(rules.len(), 1);
@@ -54,6 +54,29 @@ fn tables_name_what_is_in_force() {
     assert!(issuers.is_empty());
     assert_eq!(principals, [Principal { kind: PrincipalKind::Role, name: "admin".to_owned() }]);
     assert_eq!(compiled.image.ports().collect::<Vec<_>>(), [80]);
+}
+
+#[test]
+fn a_candidate_never_stops_the_live_policies() {
+    let live = vec![policy("web", 80, vec![rule("GET", "/")])];
+    let compile = |tried: Vec<Policy>| {
+        let candidate = Some(Candidate { name: "next".to_owned(), policies: tried });
+        compile(&Bundle { policies: live.clone(), candidate, ..Bundle::default() }).unwrap()
+    };
+    let tried = compile(vec![policy("next", 80, vec![rule("GET", "/a")])]);
+    assert_eq!((tried.candidate_problem, tried.tables.candidate.as_deref()), (None, Some("next")));
+    assert_eq!(tried.tables.policies.len(), 2);
+    // Wrong, too large, and for a port that nothing protects.
+    let wrong = compile(vec![policy("next", 80, vec![rule("GET", "no-slash")])]);
+    assert!(wrong.candidate_problem.unwrap().contains("next"));
+    assert_eq!((wrong.tables.policies.len(), wrong.tables.candidate), (1, None));
+    let many = (0..=limits::RULES_MAX).map(|n| rule("GET", &format!("/{n}"))).collect();
+    let large = compile(vec![policy("next", 80, many)]);
+    assert!(large.candidate_problem.unwrap().contains("PC_RULES_MAX"));
+    assert_eq!(large.tables.rules.len(), 1);
+    let elsewhere = compile(vec![policy("next", 81, vec![rule("GET", "/a")])]);
+    assert!(elsewhere.candidate_problem.unwrap().contains("81"));
+    assert_eq!(elsewhere.image.ports().collect::<Vec<_>>(), [80], "a port on trial is not protected by that");
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn tables() -> Tables {
             principal(PrincipalKind::Group, "night"),
             principal(PrincipalKind::Role, "doctor"),
         ],
+        candidate: Some("stricter".to_owned()),
     }
 }
 
@@ -110,6 +111,22 @@ fn a_monitored_denial_is_would_deny() {
     event.mode = mode::MONITOR;
     let record = record(&event);
     assert_eq!((record.decision, record.mode), (Verdict::WouldDeny, Some(Mode::Monitor)));
+}
+
+#[test]
+fn the_candidates_verdict_stands_beside() {
+    assert_eq!(record(&event(1)).candidate, None);
+    let tried = Event { candidate_policy: 1, candidate_rule: 1, candidate_reason: 40, ..event(1) };
+    let record = record(&tried);
+    assert_eq!(record.decision, Verdict::Allow);
+    let expected = CandidateVerdict {
+        name: "stricter".to_owned(),
+        decision: Verdict::Deny,
+        reason: "role_missing".to_owned(),
+        policy_id: Some("patients".to_owned()),
+        rule_id: Some("health".to_owned()),
+    };
+    assert_eq!(record.candidate, Some(expected));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use portcullis_enforcer::compile::compile;
 use portcullis_enforcer::kernel::{Config, Datapath, DenyMode};
 use portcullis_testkit::{InCgroup, TestCgroup};
 use portcullis_token::mint::SigningKey;
-use portcullis_wire::{AccessLog, Action, Auth, Bundle, Issuer, JwkSet, Mode, Policy, Rule, Verdict};
+use portcullis_wire::{
+    AccessLog, Action, Auth, Bundle, Candidate, Issuer, JwkSet, Mode, Policy, Rule, Verdict,
+};
 use serde_json::{Value, json};
 
 pub const ISSUER: &str = "https://issuer.example/v1/acme";
@@ -59,10 +61,17 @@ impl World {
 
     /// Puts policies into force.
     pub fn apply(&mut self, policies: Vec<Policy>) {
+        self.apply_beside(policies, None);
+    }
+
+    /// Puts policies into force, and others on trial beside them.
+    pub fn apply_beside(&mut self, policies: Vec<Policy>, tried: Option<Vec<Policy>>) {
         self.version += 1;
-        let bundle = self.bundle(self.version, policies);
+        let mut bundle = self.bundle(self.version, policies);
+        bundle.candidate = tried.map(|policies| Candidate { name: "next".into(), policies });
         let compiled = compile(&bundle).expect("a valid bundle");
         assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
+        assert_eq!(compiled.candidate_problem, None);
         self.datapath.as_mut().expect("a running datapath").apply(Arc::new(compiled)).expect("applied");
     }
 

@@ -120,6 +120,8 @@ impl Engine for Native {
             return self.host.call(HostFn::step(step).unwrap());
         }
         self.host.call(HostFn::POLICY_MATCH);
+        self.host.call(HostFn::CANDIDATE_MATCH);
+        self.host.call(HostFn::CANDIDATE_DECIDE);
         self.host.call(HostFn::POLICY_DECIDE);
         self.host.get_u32(SlotField::REASON) as i32
     }

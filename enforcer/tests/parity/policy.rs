@@ -6,7 +6,7 @@ use portcullis_enforcer::compile::{Compiled, PrincipalKind, Tables, compile};
 use portcullis_policy as policy;
 use portcullis_policy::PolicySet;
 use portcullis_testkit::{Rng, need, seed};
-use portcullis_wire::{Bundle, Method, Mode, Reason};
+use portcullis_wire::{Bundle, Candidate, Method, Mode, Reason};
 use zerocopy::IntoBytes;
 
 use crate::engine::{Engine, Kernel, Native};
@@ -23,6 +23,15 @@ struct Outcome {
     policy: Option<String>,
     rule: Option<String>,
     mfa_max_age_s: u32,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Without what only matters to a decision that has an effect.
+    fn effectless(self) -> Outcome {
+        Outcome { mode: 0, mfa_max_age_s: 0, ..self }
+    }
 }
 
 #[test]
@@ -42,9 +51,10 @@ fn kernel_decides_as_the_reference() {
 fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
     let mut rng = Rng::new(seed());
     let mut reasons = std::collections::BTreeMap::<&str, u32>::new();
+    let mut candidates = 0;
     for number in 0..bundles {
         let half = number & 1;
-        let (set, compiled) = draw(&mut rng);
+        let (set, candidate, compiled) = draw(&mut rng);
         compiled.image.write(half, engine).unwrap();
         for _ in 0..requests {
             let request = generate::request(&mut rng, &wire(&set));
@@ -54,12 +64,27 @@ fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
             }
             let token = generate::token(&mut rng);
             let expected = reference(&set, &request, &token);
-            let found = decide(engine, half, &compiled.tables, &request, &token);
+            let tried = candidate.port_enforces(request.port).is_some();
+            let expected_candidate = tried.then(|| reference(&candidate, &request, &token).effectless());
+            let (found, found_candidate) = decide(engine, half, &compiled.tables, &request, &token);
+            candidates += u32::from(tried);
+            assert_eq!(
+                found_candidate,
+                expected_candidate,
+                "{}: {request:?} {token:?} {:#?}",
+                engine.name(),
+                wire(&candidate)
+            );
             *reasons.entry(expected.reason.slug()).or_default() += 1;
             assert_eq!(found, expected, "{}: {request:?} {token:?} {:#?}", engine.name(), wire(&set));
         }
     }
-    println!("{}: {} decisions, {reasons:?}", engine.name(), reasons.values().sum::<u32>());
+    assert!(candidates > bundles, "the candidate was seldom asked: {candidates} times");
+    println!(
+        "{}: {} decisions, {candidates} with a candidate, {reasons:?}",
+        engine.name(),
+        reasons.values().sum::<u32>()
+    );
     for reason in Reason::ALL.iter().filter(|reason| is_of_policy(**reason)) {
         assert!(reasons.contains_key(reason.slug()), "{reason} never occurred");
     }
@@ -74,13 +99,20 @@ fn is_of_policy(reason: Reason) -> bool {
         || (R::RoleMissing.code()..=R::HostNotCovered.code()).contains(&reason.code())
 }
 
-/// Policies that are valid together, and what becomes of them.
-fn draw(rng: &mut Rng) -> (PolicySet, Compiled) {
+/// Policies that are valid together, others that are tried beside them, and what becomes of both.
+fn draw(rng: &mut Rng) -> (PolicySet, PolicySet, Compiled) {
     loop {
-        let policies = generate::policies(rng);
-        if let Ok(set) = PolicySet::new(policies.clone()) {
-            let compiled = compile(&Bundle { policies, ..Bundle::default() }).unwrap();
-            return (set, compiled);
+        let (policies, tried) = (generate::policies(rng), generate::policies(rng));
+        if let (Ok(set), Ok(candidate)) = (PolicySet::new(policies.clone()), PolicySet::new(tried.clone())) {
+            let tried = Some(Candidate { name: "tried".to_owned(), policies: tried });
+            let compiled = compile(&Bundle { policies, candidate: tried, ..Bundle::default() }).unwrap();
+            assert_eq!(
+                compiled.tables.candidate.as_deref(),
+                Some("tried"),
+                "{:?}",
+                compiled.candidate_problem
+            );
+            return (set, candidate, compiled);
         }
     }
 }
@@ -119,7 +151,14 @@ fn reference(set: &PolicySet, request: &Request, token: &Token) -> Outcome {
     }
 }
 
-fn decide(engine: &mut dyn Engine, half: u32, tables: &Tables, request: &Request, token: &Token) -> Outcome {
+/// What the live policies say, and the candidate's.
+fn decide(
+    engine: &mut dyn Engine,
+    half: u32,
+    tables: &Tables,
+    request: &Request,
+    token: &Token,
+) -> (Outcome, Option<Outcome>) {
     let (state, reason, identity) = match token {
         Token::None => (0, 0, abi::Identity::zeroed()),
         Token::Valid(claims) => (1, 0, identity(tables, claims)),
@@ -149,15 +188,24 @@ fn decide(engine: &mut dyn Engine, half: u32, tables: &Tables, request: &Request
         assert_eq!(index / half_max, half as usize, "indices are of the half that decides");
         Some(index % half_max)
     };
-    let policy = local(slot.u32(SlotField::POLICY), limits::POLICIES_MAX);
-    let rule = local(slot.u32(SlotField::RULE), limits::RULES_MAX);
-    Outcome {
-        reason: Reason::from_code(reason as u16).unwrap(),
-        mode: slot.u32(SlotField::MODE) as u8,
-        policy: policy.map(|index| tables.policies[index].id.clone()),
-        rule: rule.map(|index| tables.rules[index].id.clone()),
-        mfa_max_age_s: slot.u32(SlotField::MFA_MAX_AGE),
-    }
+    let outcome = |reason: u32, policy: SlotField, rule: SlotField, mode: u8, mfa_max_age_s: u32| {
+        let policy = local(slot.u32(policy), limits::POLICIES_MAX);
+        let rule = local(slot.u32(rule), limits::RULES_MAX);
+        Outcome {
+            reason: Reason::from_code(reason as u16).unwrap(),
+            mode,
+            policy: policy.map(|index| tables.policies[index].id.clone()),
+            rule: rule.map(|index| tables.rules[index].id.clone()),
+            mfa_max_age_s,
+        }
+    };
+    let (mode, max_age) = (slot.u32(SlotField::MODE) as u8, slot.u32(SlotField::MFA_MAX_AGE));
+    let live = outcome(reason as u32, SlotField::POLICY, SlotField::RULE, mode, max_age);
+    let candidate = (slot.u32(SlotField::CANDIDATE) == 1).then(|| {
+        let reason = slot.u32(SlotField::CANDIDATE_REASON);
+        outcome(reason, SlotField::CANDIDATE_POLICY, SlotField::CANDIDATE_RULE, 0, 0)
+    });
+    (live, candidate)
 }
 
 /// What lib/jwt.h makes of the claims.

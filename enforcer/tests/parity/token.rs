@@ -150,7 +150,7 @@ fn bundle(issuers: Vec<Issuer>) -> Compiled {
             })
         })
         .collect();
-    compile(&Bundle { version: 1, issuers, policies: vec![policy], revocations }).unwrap()
+    compile(&Bundle { version: 1, issuers, policies: vec![policy], revocations, candidate: None }).unwrap()
 }
 
 fn of_reference(token: &VerifiedToken, tables: &Tables) -> Identity {

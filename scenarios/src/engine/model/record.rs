@@ -49,6 +49,7 @@ pub(super) fn access_log(
         verify_ns: 0,
         token_cache_hit: false,
         mfa_verified: claims.is_some_and(|claims| claims.mfa_verified),
+        candidate: None,
         timestamp: rfc3339(now_s),
     }
 }
