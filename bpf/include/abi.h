@@ -242,7 +242,7 @@ struct pc_conn {
 	u32 injected;     /* bytes injected since deny_wseq */
 	u32 closing;      /* the reply on its way closes the connection */
 	u32 head_n;       /* bytes of a split head kept in pc_heads */
-	u32 chunk_digits; /* digits of the chunk size, or length of the extension or trailer line */
+	u32 chunk_digits; /* digits of the chunk size, length of the extension, or place in the trailer line */
 	u32 trailer;      /* bytes of the trailer section */
 	u32 memo;         /* the last request was kept (lib/memo.h) */
 	u32 memo_vain;    /* requests kept since one was recognised */

@@ -19,8 +19,9 @@
 #define PC_PATH_MAX 2048
 /* Host without port (bytes); RFC 1035 section 2.3.4 allows 253. */
 #define PC_HOST_MAX 256
-/* Messages decided in one socket buffer; what lies beyond is dropped and the connection closed. */
-#define PC_MSGS_PER_SKB_MAX 16
+/* Requests decided in one socket buffer; what lies beyond is dropped and the connection closed.  Each may need three
+ * tail calls, and the kernel allows 33 in a chain. */
+#define PC_MSGS_PER_SKB_MAX 10
 
 /* Compact JWS, all three parts and both dots (characters). */
 #define PC_TOKEN_MAX 4096
@@ -107,6 +108,8 @@
 
 /* Overlap of a retransmission that bpf_skb_adjust_room can trim (bytes, 12 bits). */
 #define PC_TRIM_MAX 4095
+/* How often it is called for one buffer, of at most 64 KiB. */
+#define PC_TRIM_STEPS 17
 
 /* RS256: 31-bit limbs, rows of four, columns (see lib/rsa.h). */
 #define PC_RSA2048_LIMBS 68

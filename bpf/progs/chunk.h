@@ -40,19 +40,28 @@ static __always_inline int pc_chunk_size(struct pc_conn *conn, u8 c)
 	return c == '\r' || c == ';';
 }
 
-/* One byte of a trailer section; 0 = malformed. */
+/* Where a trailer line stands, in conn->chunk_digits. */
+enum { PC_TRAILER_START = 0, PC_TRAILER_NAME = 1, PC_TRAILER_VALUE = 2 };
+
+/* One byte of a trailer section, which is made of field lines (RFC 9112 section 7.1.2); 0 = malformed. */
 static __always_inline int pc_chunk_trailer(struct pc_conn *conn, u8 c)
 {
 	if (++conn->trailer > PC_TRAILER_MAX)
 		return 0;
+	u32 at = conn->chunk_digits;
+
 	if (c == '\r') {
 		conn->state = PC_ST_TRAILER_LF;
+		return at == PC_TRAILER_START || at == PC_TRAILER_VALUE;
+	}
+	if (at == PC_TRAILER_VALUE)
+		return pc_chunk_text(c);
+	if (c == ':' && at == PC_TRAILER_NAME) {
+		conn->chunk_digits = PC_TRAILER_VALUE;
 		return 1;
 	}
-	if (conn->chunk_digits == 0 && !pc_http_tchar(c))
-		return 0;
-	conn->chunk_digits++;
-	return pc_chunk_text(c);
+	conn->chunk_digits = PC_TRAILER_NAME;
+	return pc_http_tchar(c);
 }
 
 /* One byte of framing; 1 = fine, 0 = malformed.  The body is over when the state is PC_ST_HEAD. */

@@ -21,28 +21,35 @@ static __always_inline int pc_drop_silently(struct __sk_buff *skb)
 	return bpf_sk_redirect_hash(skb, &pc_sinks, &key, 0);
 }
 
+/* Texts from the longest to the shortest; what a short request has no room for is left out.  A 401 must carry a
+ * challenge, and a challenge a parameter (RFC 9110 section 15.5.2, RFC 6750 section 3); where that does not fit, 503 says as
+ * truly that there is no access now. */
 #define PC_TEXT_400 "HTTP/1.1 400 Bad Request\r\n"
-#define PC_TEXT_401 "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n"
+#define PC_TEXT_401 "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"portcullis\"\r\n"
 #define PC_TEXT_403 "HTTP/1.1 403 Forbidden\r\n"
 #define PC_TEXT_431 "HTTP/1.1 431 Request Header Fields Too Large\r\n"
 #define PC_TEXT_503 "HTTP/1.1 503 Service Unavailable\r\n"
 #define PC_TEXT_CLOSE "Connection: close\r\n"
 #define PC_TEXT_LENGTH "Content-Length: 000000\r\n\r\n"
+#define PC_SHORT_401 "HTTP/1.1 401 \r\nWWW-Authenticate:Bearer realm=\"\"\r\n"
+#define PC_SHORT_503 "HTTP/1.1 503 \r\n"
+#define PC_SHORT_CLOSE "Connection:close\r\n"
+#define PC_SHORT_LENGTH "Content-Length:000000\r\n\r\n"
 #define PC_DENY_PUT(text) \
 	do { \
 		__builtin_memcpy(s->head, text, sizeof(text) - 1); \
 		n = sizeof(text) - 1; \
 	} while (0)
-#define PC_PUT_CASE(text) \
+#define PC_PUT_CASE(text, closing, length) \
 	do { \
 		if (close) \
-			PC_DENY_PUT(text PC_TEXT_CLOSE PC_TEXT_LENGTH); \
+			PC_DENY_PUT(text closing length); \
 		else \
-			PC_DENY_PUT(text PC_TEXT_LENGTH); \
+			PC_DENY_PUT(text length); \
 	} while (0)
 
-/* Header section for `want` bytes in s->head; its length, or 0 when want is too small or too large. */
-PC_FN int pc_reply_head(struct pc_slot *s, u32 status, u32 close, u32 want)
+/* The full header section for a status; its length. */
+PC_FN int pc_reply_full(struct pc_slot *s, u32 status, u32 close)
 {
 	if (!s)
 		return 0;
@@ -50,22 +57,63 @@ PC_FN int pc_reply_head(struct pc_slot *s, u32 status, u32 close, u32 want)
 
 	switch (status) {
 	case 400:
-		PC_PUT_CASE(PC_TEXT_400);
+		PC_PUT_CASE(PC_TEXT_400, PC_TEXT_CLOSE, PC_TEXT_LENGTH);
 		break;
 	case 401:
-		PC_PUT_CASE(PC_TEXT_401);
+		PC_PUT_CASE(PC_TEXT_401, PC_TEXT_CLOSE, PC_TEXT_LENGTH);
 		break;
 	case 403:
-		PC_PUT_CASE(PC_TEXT_403);
+		PC_PUT_CASE(PC_TEXT_403, PC_TEXT_CLOSE, PC_TEXT_LENGTH);
 		break;
 	case 431:
-		PC_PUT_CASE(PC_TEXT_431);
+		PC_PUT_CASE(PC_TEXT_431, PC_TEXT_CLOSE, PC_TEXT_LENGTH);
 		break;
 	default:
-		PC_PUT_CASE(PC_TEXT_503);
+		PC_PUT_CASE(PC_TEXT_503, PC_TEXT_CLOSE, PC_TEXT_LENGTH);
 		break;
 	}
-	if (want < n || want - n > 999999)
+	return n;
+}
+
+/* A header section of at most `want` bytes with few words; its length, or 0 when even that does not fit. */
+PC_FN int pc_reply_short(struct pc_slot *s, u32 status, u32 close, u32 want)
+{
+	if (!s)
+		return 0;
+	u32 n;
+
+	if (status == 401) {
+		PC_PUT_CASE(PC_SHORT_401, PC_SHORT_CLOSE, PC_SHORT_LENGTH);
+		if (n <= want)
+			return n;
+	}
+	PC_PUT_CASE(PC_SHORT_503, PC_SHORT_CLOSE, PC_SHORT_LENGTH);
+	if (n > want) {
+		/* no room to say that it closes, but it does */
+		PC_DENY_PUT(PC_SHORT_503 PC_SHORT_LENGTH);
+	}
+	if (n > want)
+		return 0;
+	/* these say more in as many bytes */
+	if (status == 400 || status == 403 || status == 431) {
+		s->head[9] = '4';
+		s->head[10] = '0' + status / 10 % 10;
+		s->head[11] = '0' + status % 10;
+	}
+	return n;
+}
+
+/* Header section for `want` bytes in s->head; its length, or 0 when want is too small or too large. */
+PC_FN int pc_reply_head(struct pc_slot *s, u32 status, u32 close, u32 want)
+{
+	if (!s)
+		return 0;
+	u32 n = pc_reply_full(s, status, close);
+
+	if (n > want)
+		n = pc_reply_short(s, status, close, want);
+	n &= 255;
+	if (!n || want < n || want - n > 999999)
 		return 0;
 	u32 body = want - n;
 

@@ -87,11 +87,19 @@ static __always_inline int pc_sequence(struct __sk_buff *skb, struct pc_conn *co
 			overlap = 0;
 	}
 	if (overlap) {
-		if (overlap > PC_TRIM_MAX || overlap >= skb->len)
-			return 0;
-		if (bpf_skb_adjust_room(skb, -(s32)overlap, 0, 0))
+		if (overlap >= skb->len)
 			return 0;
 		seq += overlap;
+		PC_NO_UNROLL
+		for (u32 i = 0; i < PC_TRIM_STEPS && overlap; i++) {
+			u32 k = overlap > PC_TRIM_MAX ? PC_TRIM_MAX : overlap;
+
+			if (bpf_skb_adjust_room(skb, -(s32)k, 0, 0))
+				return 0;
+			overlap -= k;
+		}
+		if (overlap)
+			return 0;
 		PC_COUNT(trimmed);
 	}
 	conn->exp_seq = seq + skb->len;
@@ -128,6 +136,22 @@ static __always_inline int pc_quick(struct __sk_buff *skb, struct pc_conn *conn)
 	return -1;
 }
 
+/* A buffer that cannot be read at all: ends the connection, or passes unread from then on when the port only monitors
+ * (THREATS T21). */
+static __always_inline int pc_unreadable(struct __sk_buff *skb, struct pc_conn *conn)
+{
+	u32 zero = 0, key = skb->local_port;
+	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+	u32 half = active ? *active & 1 : 0;
+
+	if (conn->pending || conn->state == PC_ST_POISON || !port || port->enforce[half])
+		return pc_kill(skb, 0, conn);
+	conn->state = PC_ST_OPAQUE;
+	PC_COUNT_N(passed_bytes, skb->len);
+	return SK_PASS;
+}
+
 SEC("sk_skb/stream_verdict")
 int pc_http(struct __sk_buff *skb)
 {
@@ -147,7 +171,7 @@ int pc_http(struct __sk_buff *skb)
 		PC_COUNT(verdicts);
 		if (!pc_sequence(skb, conn)) {
 			PC_COUNT(stream_gap);
-			return pc_kill(skb, 0, conn);
+			return pc_unreadable(skb, conn);
 		}
 		r = pc_quick(skb, conn);
 		if (r >= 0)
@@ -155,12 +179,13 @@ int pc_http(struct __sk_buff *skb)
 		s = pc_slot_claim(conn);
 		if (!s) {
 			PC_COUNT(no_slot);
-			return pc_kill(skb, 0, conn);
+			return pc_unreadable(skb, conn);
 		}
 		pc_run_start(skb, s, conn);
 	}
 	PC_NO_UNROLL
-	for (u32 i = 0; i < 2 * PC_MSGS_PER_SKB_MAX; i++) {
+	/* a request takes a step for its head, one for its token, and one for each 16 KiB of its body's framing */
+	for (u32 i = 0; i < 4 * PC_MSGS_PER_SKB_MAX; i++) {
 		r = pc_step(skb, s, conn);
 		if (s->run.learn)
 			pc_learn(skb, s, conn);

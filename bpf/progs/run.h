@@ -314,6 +314,8 @@ static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s
 		s->run.close = 1;
 		return pc_lost(s, conn, 1);
 	}
+	if (s->run.messages >= PC_MSGS_PER_SKB_MAX)
+		return PC_STEP_STOP;
 	if (!s->run.reply_due && pc_unprotected(s)) {
 		pc_head_done(skb, conn);
 		return pc_lost(s, conn, 0);
@@ -444,7 +446,8 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 {
 	struct tcp_sock *tp = pc_tcp(skb);
 
-	if (s->run.off < s->run.len && conn->state != PC_ST_OPAQUE && conn->state != PC_ST_POISON) {
+	if (s->run.off < s->run.len && s->run.outcome != PC_OUT_KILL && conn->state != PC_ST_OPAQUE &&
+	    conn->state != PC_ST_POISON) {
 		/* more messages than one run looks at */
 		pc_event_flush(skb, s, conn);
 		pc_refuse(s, conn, PC_R_PIPELINE_REFUSED, 0);

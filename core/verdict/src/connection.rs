@@ -32,7 +32,7 @@ use crate::response::response;
 mod tests;
 
 /// Requests decided in one segment; what lies beyond them is refused: `PC_MSGS_PER_SKB_MAX`.
-pub const REQUESTS_PER_SEGMENT_MAX: usize = 16;
+pub const REQUESTS_PER_SEGMENT_MAX: usize = 10;
 
 /// The state of a connection to a protected port.
 #[derive(Clone, Debug)]

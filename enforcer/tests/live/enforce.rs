@@ -39,7 +39,11 @@ fn a_thousand_requests_without_a_token_are_answered_401_and_the_app_reads_nothin
         thousand(&app, &get("/orders/1", None), 401, "WWW-Authenticate: Bearer realm=\"portcullis\"\r\n"),
         1000
     );
-    assert_eq!((app.requests(), app.bytes().len(), app.errors()), (0, 0, 0));
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
+    // On a machine that is too busy for the agent's heartbeat, the kernel answers now and then, which wakes the server.
+    let stats = world.stats();
+    assert!(app.errors() as u64 <= stats.replies_kernel, "{stats:?}");
+    assert!(stats.replies_agent >= 900, "{stats:?}");
     let records = world.records();
     assert_eq!(records.len(), 1000);
     assert!(
@@ -160,7 +164,7 @@ fn the_kernel_alone_denies_too() {
     for _ in 0..100 {
         let response = once(patient.addr, &request);
         assert_eq!(response.status, 401, "{response:?}");
-        assert!(response.has("WWW-Authenticate: Bearer\r\n"), "{response:?}");
+        assert!(response.has("WWW-Authenticate: Bearer realm=\"portcullis\"\r\n"), "{response:?}");
     }
     // The application is woken for nothing; one that gives up then may close before the reply is out.
     for _ in 0..50 {
@@ -170,6 +174,37 @@ fn the_kernel_alone_denies_too() {
     }
     assert_eq!((patient.bytes().len(), blocking.bytes().len()), (0, 0));
     assert_eq!((world.stats().replies_kernel, world.stats().replies_agent), (150, 0));
+}
+
+/// The kernel's reply is as long as the request: short requests get short replies.
+#[test]
+fn the_kernel_alone_answers_short_requests_in_few_words() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("short", |c| c.deny_mode = Some(DenyMode::Kernel));
+    let app = App::patient();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut answered = [0; 2];
+    for length in 26..160 {
+        let request = format!("GET / HTTP/1.1\r\nHost:{}\r\n\r\n", "a".repeat(length - 25));
+        assert_eq!(request.len(), length);
+        let mut client = Client::connect(app.addr);
+        client.send(&request);
+        let response = client.response();
+        if length < 40 {
+            // Shorter than any reply: nothing passes, and nobody is told.
+            assert!(response.is_err(), "{length}: {response:?}");
+            continue;
+        }
+        let response = response.unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        match response.status {
+            401 => assert!(response.has("WWW-Authenticate:"), "{response:?}"),
+            503 => assert!(length < 80, "{length}: {response:?}"),
+            _ => panic!("{length}: {response:?}"),
+        }
+        answered[usize::from(response.status == 401)] += 1;
+    }
+    assert!(answered[0] > 20 && answered[1] > 70, "503s, 401s: {answered:?}");
+    assert_eq!(app.bytes().len(), 0);
 }
 
 #[test]

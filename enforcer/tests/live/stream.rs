@@ -191,7 +191,17 @@ fn a_malformed_chunk_ends_the_connection() {
     let head = format!(
         "POST /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
-    for body in ["zz\r\n", "5\nhello", "-1\r\n", "5\r\nhelloX\r\n"] {
+    let bodies = [
+        "zz\r\n",
+        "5\nhello",
+        "-1\r\n",
+        "5\r\nhelloX\r\n",
+        // Trailers are field lines.
+        "0\r\nX\r\n\r\n",
+        "0\r\nX y: z\r\n\r\n",
+        "0\r\n: y\r\n\r\n",
+    ];
+    for body in bodies {
         let mut client = Client::connect(app.addr);
         client.send(&head);
         std::thread::sleep(Duration::from_millis(5));
@@ -199,7 +209,7 @@ fn a_malformed_chunk_ends_the_connection() {
         assert!(client.ends(), "{body:?}");
     }
     assert_eq!(app.requests(), 0);
-    assert_eq!(world.reasons()["bad_chunk"], 4);
+    assert_eq!(world.reasons()["bad_chunk"], bodies.len());
 }
 
 #[test]
