@@ -119,6 +119,7 @@ impl Rules {
         if let Some(problem) = problems.first() {
             anyhow::bail!("the control plane's keys are not valid: {problem}");
         }
+        let keys = keys.with_revocations(&bundle.revocations);
         let rules = || bundle.policies.iter().flat_map(|policy| &policy.rules);
         let lists =
             || rules().flat_map(|rule| [&rule.all_of, &rule.none_of]).flatten().flat_map(|list| &list.roles);
