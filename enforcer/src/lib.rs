@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod compile;
+mod generation;
 pub mod kernel;
 pub mod record;

@@ -15,6 +15,7 @@ use portcullis_wire::{AccessLog, Mode, Verdict};
 use zerocopy::FromBytes;
 
 use crate::compile::{PrincipalKind, Tables};
+use crate::generation::version_of;
 
 mod text;
 mod time;
@@ -73,7 +74,7 @@ pub fn to_access_log(
             tables.and_then(|t| t.policies.get(id)).map_or_else(|| format!("#{id}"), |entry| entry.id.clone())
         }),
         rule_id: rule.map(|id| rule_entry.map_or_else(|| format!("#{id}"), |entry| entry.id.clone())),
-        policy_generation: event.generation,
+        policy_generation: version_of(event.generation),
         kid: (verified && event.kid_len > 0).then(|| name(&event.kid, usize::from(event.kid_len))),
         latency_us: f64::from(event.kernel_ns) / 1000.0,
         verify_ns: u64::from(event.verify_ns),
