@@ -145,6 +145,17 @@ impl Engine {
         }
     }
 
+    /// Moves the time that decisions are made at, seconds relative to the machine's clock.
+    pub(crate) async fn set_clock(&mut self, ahead_s: i64) -> Result<()> {
+        match self {
+            Engine::Kernel(engine) => engine.set_clock(ahead_s).await,
+            Engine::Model(engine) => {
+                engine.set_clock(ahead_s);
+                Ok(())
+            }
+        }
+    }
+
     /// What the engine printed, for a report about a failure.
     pub(crate) fn output(&self) -> Vec<String> {
         match self {

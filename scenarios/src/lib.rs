@@ -14,9 +14,11 @@ mod error;
 mod http;
 mod plane;
 mod progress;
+mod relay;
 pub mod report;
 mod run;
 pub mod spec;
+mod totp;
 mod world;
 
 pub use engine::EngineKind;

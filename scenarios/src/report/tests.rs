@@ -16,6 +16,7 @@ fn step(outcome: Outcome) -> StepResult {
         reasons: if outcome == Outcome::Passed { vec![] } else { vec![format!("status: {EVIL}")] },
         duration_ms: 12,
         action: "GET / without a token".to_owned(),
+        notes: vec![format!("first 401 after {EVIL}")],
         requests: 3,
         statuses: BTreeMap::from([(401, 2), (0, 1)]),
         app_requests: 0,
