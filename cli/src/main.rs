@@ -15,6 +15,7 @@ mod check;
 mod control_plane;
 mod doctor;
 mod explain;
+mod offboarding;
 mod output;
 mod policies;
 mod request;
@@ -38,6 +39,7 @@ enum Command {
     Agent(agent::Args),
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
+    Offboarding(offboarding::Args),
     Completions(Completions),
     #[command(hide = true)]
     App(app::Args),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::agent(args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Offboarding(args) => offboarding::offboarding(args),
         Command::Completions(args) => completions(&args),
         Command::App(args) => app::app(args),
     };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_wire::{AccessLog, Reason};
 
-use crate::compile::CompileError;
+use crate::compile::{self, CompileError};
 use crate::generation::version_of;
 use crate::kernel::{self, Datapath, KernelError};
 
@@ -30,6 +30,7 @@ pub use issuers::IssuerConfig;
 pub use logs::{SpoolConfig, SpoolError};
 pub use plane::{Identity, PlaneError};
 
+use cache::Cache;
 use clock::{Backoff, Clock};
 use issuers::{Question, UNKNOWN_KID_EVERY};
 use logs::Logs;
@@ -169,6 +170,11 @@ impl Agent {
                 signal.set();
             }
         };
+        let cache = cache.map(Cache::new);
+        if let Some(Ok(Some((read, _)))) = cache.as_ref().map(Cache::read) {
+            // Whatever is wrong with it is told when it is put into force.
+            kernel.known.extend(compile::compile(&read.bundle).ok().map(Arc::new));
+        }
         let datapath = Datapath::start(kernel, Box::new(records))?;
         let shared = Arc::new(Shared {
             plane,

@@ -34,7 +34,7 @@ pub enum RecordError {
 
 /// The record of one event.
 ///
-/// `tables` are those of the generation that the event names (see [`generation`]); `None` when the agent no longer
+/// `tables` are those of the generation that the event names (see [`version`]); `None` when the agent no longer
 /// has them: numbers then stand for ids. `boot_to_unix_ns` is Unix time minus boot time.
 pub fn to_access_log(
     event: &[u8],
@@ -84,9 +84,9 @@ pub fn to_access_log(
     })
 }
 
-/// The generation that decided: whose tables [`to_access_log`] needs.
-pub fn generation(event: &[u8]) -> Result<u64, RecordError> {
-    Ok(read(event)?.generation)
+/// Version of the bundle that decided: whose tables [`to_access_log`] needs.
+pub fn version(event: &[u8]) -> Result<u64, RecordError> {
+    Ok(version_of(read(event)?.generation))
 }
 
 fn read(bytes: &[u8]) -> Result<Event, RecordError> {

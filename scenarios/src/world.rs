@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use portcullis_mock_control_plane::{Config, ControlPlane, Handle, TenantConfig};
@@ -56,6 +56,17 @@ pub struct Commands {
     pub app: Vec<OsString>,
     /// Becomes an agent; arguments follow.
     pub agent: Vec<OsString>,
+    /// How the agent learns of changes.
+    pub sync: SyncWay,
+}
+
+/// How an agent learns of changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SyncWay {
+    /// How often it asks.
+    pub poll: Duration,
+    /// Whether it waits for changes besides.
+    pub push: bool,
 }
 
 /// Why there is no world.
@@ -68,6 +79,15 @@ pub(crate) enum WorldError {
 
 /// Authority over the scenario's tenant; the control plane lives and dies with the scenario.
 const API_KEY: &str = "scenario";
+
+// === impl SyncWay ===
+
+impl Default for SyncWay {
+    /// Changes are pushed; asking besides makes up for a push that gets lost.
+    fn default() -> SyncWay {
+        SyncWay { poll: Duration::from_secs(1), push: true }
+    }
+}
 
 // === impl World ===
 
@@ -135,6 +155,7 @@ impl World {
             app: &self.app,
             cgroup: self.cgroup.as_ref(),
             agent: &commands.agent,
+            sync: commands.sync,
             credentials,
         };
         let engine =

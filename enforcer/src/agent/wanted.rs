@@ -1,7 +1,6 @@
 //! What the kernel is to enforce: the control plane's last good bundle, with the keys of this host's own issuers, less
 //! the keys that are too old.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,14 +41,14 @@ const PLANE: &str = "the control plane";
 
 impl Wanted {
     pub(super) fn new(
-        cache: Option<PathBuf>,
+        cache: Option<Cache>,
         issuers: Vec<IssuerConfig>,
         issuers_every: Duration,
         key_age_max: Option<Duration>,
         clock: Clock,
     ) -> Wanted {
         Wanted {
-            cache: cache.map(Cache::new),
+            cache,
             issuers: Issuers::new(issuers, issuers_every),
             key_age_max,
             clock,

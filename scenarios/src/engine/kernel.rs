@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::{NotRun, Setup};
 use crate::plane::AgentCredentials;
 use crate::spec::AgentAction;
+use crate::world::SyncWay;
 
 /// A covered control group and the agent's process.
 pub(crate) struct Kernel {
@@ -42,6 +43,7 @@ struct Launch {
     /// What the agent keeps on disk.
     state: tempfile::TempDir,
     ahead_s: i64,
+    sync: SyncWay,
 }
 
 struct Agent {
@@ -89,7 +91,7 @@ pub(super) fn probe() -> Result<(), NotRun> {
 impl Kernel {
     pub(super) fn prepare(setup: Setup<'_>) -> Result<Kernel> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Setup { plane, app, cgroup, agent, credentials } = setup;
+        let Setup { plane, app, cgroup, agent, sync, credentials } = setup;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let launch = Launch {
             command: agent.to_vec(),
@@ -100,6 +102,7 @@ impl Kernel {
             pins: super::pins(&format!("scenario-{}-{n}", std::process::id())),
             state: tempfile::tempdir().context("making a directory for the agent")?,
             ahead_s: 0,
+            sync,
         };
         Ok(Kernel { addr: app.addr(), launch, agent: None, output: Arc::default() })
     }
@@ -192,13 +195,14 @@ impl Drop for Kernel {
 
 impl Launch {
     fn start(&self, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Agent> {
-        let Launch { command, url, tenant, credentials, cgroup, pins, state, ahead_s } = self;
+        let Launch { command, url, tenant, credentials, cgroup, pins, state, ahead_s, sync } = self;
         let (program, arguments) = command.split_first().context("no command for the agent")?;
         let mut child = Command::new(program)
             .args(arguments)
             .args(["--api-url", url, "--tenant", tenant, "--agent-id", &credentials.agent_id])
-            // Changes are pushed; asking besides is what makes up for a push that gets lost.
-            .args(["--poll-ms", "1000", "--report-ms", "20", "--format", "json", "--until-input-ends"])
+            .args(["--poll-ms", &sync.poll.as_millis().to_string()])
+            .args((!sync.push).then_some("--no-push"))
+            .args(["--report-ms", "20", "--format", "json", "--until-input-ends"])
             .arg("--clock-offset-s")
             .arg(ahead_s.to_string())
             .arg("--cache")

@@ -105,8 +105,8 @@ fn the_page_escapes_what_came_from_outside() {
     let page = report(EngineKind::Model, true, Outcome::Failed).to_html();
     assert!(!page.contains("<script"), "markup of a path is in the page");
     assert!(!page.contains('\u{1b}'), "a control character is in the page");
-    // Description, reason, request, response, path and subject.
-    assert_eq!(page.matches("&lt;script&gt;").count(), 6);
+    // Description, reason, note, request, response, path and subject.
+    assert_eq!(page.matches("&lt;script&gt;").count(), 7);
     assert!(
         !page.contains("http://") && !page.contains("https://"),
         "the page needs something from elsewhere"
