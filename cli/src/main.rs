@@ -20,6 +20,7 @@ mod output;
 mod policies;
 mod request;
 mod run;
+mod suggest;
 mod validate;
 
 /// Zero-trust access enforcement in the kernel: scenarios, policies, and the parts by themselves.
@@ -40,6 +41,7 @@ enum Command {
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
     Offboarding(offboarding::Args),
+    Suggest(suggest::Args),
     Completions(Completions),
     #[command(hide = true)]
     App(app::Args),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::agent(args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Suggest(args) => suggest::suggest(args),
         Command::Offboarding(args) => offboarding::offboarding(args),
         Command::Completions(args) => completions(&args),
         Command::App(args) => app::app(args),

@@ -46,6 +46,11 @@ pub async fn publish(addr: SocketAddr, tenant: &str, api_key: &str, policies: &[
     Ok(())
 }
 
+/// Reads the whole access log of a control plane, with an API key of the tenant.
+pub async fn access_log(addr: SocketAddr, tenant: &str, api_key: &str) -> Result<Vec<AccessLog>> {
+    Ok(Plane::new(addr, tenant, api_key).logs(0).await?.logs)
+}
+
 // === impl Plane ===
 
 impl Plane {
