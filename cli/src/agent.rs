@@ -2,7 +2,6 @@
 
 mod settings;
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use anyhow::Context as _;
 use portcullis_enforcer::agent::{Agent, AgentConfig, Status};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use crate::Exit;
 use crate::output::{self, Format};
@@ -22,7 +21,12 @@ use crate::output::{self, Format};
 Settings come from AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY, then from the
 file of --config, then from flags; the later ones hold. Secrets have no flags: other users of the host could read them.
 The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, cgroup, pins, poll_ms,
-report_ms, cache.
+push, report_ms, cache, spool, spool_mib, key_age_max_s; and with issuers that this host trusts besides those of the
+control plane, whose keys the agent fetches itself (without jwks_uri, from where their OpenID metadata says):
+
+  [[issuers]]
+  issuer = \"https://id.example\"
+  audiences = [\"api://orders\"]
 
 When the agent ends, in whatever way, the kernel goes on enforcing what it was given last. --detach ends that.
 
@@ -39,9 +43,13 @@ pub struct Args {
     /// End the enforcement of an agent that runs no more, and do nothing else
     #[arg(long)]
     detach: bool,
-    /// End with standard input, and end enforcement then
+    /// End with standard input, and end enforcement then. A line of it with a number moves the clock there: seconds
+    /// relative to the machine's
     #[arg(long, hide = true)]
     until_input_ends: bool,
+    /// The clock at the start, seconds relative to the machine's
+    #[arg(long, hide = true, requires = "until_input_ends", allow_hyphen_values = true, default_value_t = 0)]
+    clock_offset_s: i64,
     /// How events are printed: lines for people, or a JSON object a line
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -59,7 +67,7 @@ enum End {
 }
 
 pub fn agent(args: Args) -> Exit {
-    let Args { flags, config, detach, until_input_ends, format } = args;
+    let Args { flags, config, detach, until_input_ends, clock_offset_s, format } = args;
     let settings = match settings::read(flags, config.as_deref()) {
         Ok(settings) => settings,
         Err(problem) => return Ok(output::refuse(&[problem])),
@@ -69,7 +77,8 @@ pub fn agent(args: Args) -> Exit {
         output::print(if removed { "enforcement ended\n" } else { "nothing was attached\n" })?;
         return Ok(0);
     }
-    let config: AgentConfig = settings.into_config()?;
+    let mut config: AgentConfig = settings.into_config()?;
+    config.kernel.clock_offset_ns = clock_offset_s.saturating_mul(1_000_000_000);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let agent = Agent::start(config).context("starting the agent")?;
@@ -85,16 +94,15 @@ pub fn agent(args: Args) -> Exit {
 async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
-    let (ended, mut input) = oneshot::channel();
+    let (lines, mut input) = mpsc::unbounded_channel();
     if until_input_ends {
+        // An input that cannot be read has ended.
         thread::spawn(move || {
-            // An input that cannot be read has ended.
-            drop(std::io::stdin().read_to_end(&mut Vec::new()));
-            ended.send(()).unwrap_or_default();
+            std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
     } else {
         // Held open for ever: nobody waits for the input.
-        std::mem::forget(ended);
+        std::mem::forget(lines);
     }
     let mut last = Status::default();
     let mut look = tokio::time::interval(LOOK);
@@ -107,9 +115,20 @@ async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow:
             }
             _ = terminate.recv() => return Ok(End::Signal),
             _ = interrupt.recv() => return Ok(End::Signal),
-            _ = &mut input => return Ok(End::Input),
+            line = input.recv() => match line {
+                None => return Ok(End::Input),
+                Some(line) => move_clock(agent, &line)?,
+            },
         }
     }
+}
+
+/// What whoever started the agent says: how far the clock is to be moved. Repeated when it is done.
+fn move_clock(agent: &Agent, line: &str) -> anyhow::Result<()> {
+    let offset_s: i64 = line.trim().parse().context("a line of the input is no number of seconds")?;
+    agent.set_clock_offset_s(offset_s).context("moving the clock")?;
+    output::print(&format!("{}\n", json!({ "clock_offset_s": offset_s })))?;
+    Ok(())
 }
 
 fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
@@ -129,8 +148,9 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
         Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),
         Some(_) | None => {}
     }
-    if now.records_lost > before.records_lost {
-        eprintln!("warning: {} access records lost", now.records_lost - before.records_lost);
+    let lost = |status: &Status| status.records_lost + status.records_lost_in_kernel;
+    if lost(now) > lost(before) {
+        eprintln!("warning: {} access records lost", lost(now) - lost(before));
     }
     Ok(())
 }

@@ -15,10 +15,12 @@ mod check;
 mod control_plane;
 mod doctor;
 mod explain;
+mod offboarding;
 mod output;
 mod policies;
 mod request;
 mod run;
+mod suggest;
 mod validate;
 
 /// Zero-trust access enforcement in the kernel: scenarios, policies, and the parts by themselves.
@@ -38,6 +40,8 @@ enum Command {
     Agent(agent::Args),
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
+    Offboarding(offboarding::Args),
+    Suggest(suggest::Args),
     Completions(Completions),
     #[command(hide = true)]
     App(app::Args),
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::agent(args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Suggest(args) => suggest::suggest(args),
+        Command::Offboarding(args) => offboarding::offboarding(args),
         Command::Completions(args) => completions(&args),
         Command::App(args) => app::app(args),
     };

@@ -102,8 +102,8 @@ pub fn run(args: Args) -> Exit {
 }
 
 /// Scenarios start this program again, as the application and as the agent.
-fn commands() -> anyhow::Result<Commands> {
+pub fn commands() -> anyhow::Result<Commands> {
     let this = std::env::current_exe().context("finding this program")?;
     let with = |word: &str| vec![this.clone().into_os_string(), OsString::from(word)];
-    Ok(Commands { app: with("app"), agent: with("agent") })
+    Ok(Commands { app: with("app"), agent: with("agent"), ..Commands::default() })
 }

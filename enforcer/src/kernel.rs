@@ -61,6 +61,9 @@ pub struct Config {
     pub poll: Duration,
     /// Added to the machine's clock, ns: for harnesses that move time. 0 on anything else.
     pub clock_offset_ns: i64,
+    /// Configurations that may be in force when the instance is taken over: what the numbers in events mean that were
+    /// written while no agent was there.
+    pub known: Vec<Arc<Compiled>>,
 }
 
 /// Bounds that are chosen when an instance is made.
@@ -111,6 +114,7 @@ impl Config {
             deny_mode: None,
             poll: Duration::from_millis(5),
             clock_offset_ns: 0,
+            known: Vec::new(),
         }
     }
 }

@@ -2,5 +2,9 @@
 
 pub mod agent;
 pub mod compile;
+pub mod discover;
+pub mod draft;
+mod generation;
 pub mod kernel;
+pub mod learn;
 pub mod record;

@@ -15,6 +15,7 @@ use portcullis_wire::{AccessLog, CandidateVerdict, Mode, Verdict};
 use zerocopy::FromBytes;
 
 use crate::compile::{PrincipalKind, Tables};
+use crate::generation::version_of;
 
 mod text;
 mod time;
@@ -33,7 +34,7 @@ pub enum RecordError {
 
 /// The record of one event.
 ///
-/// `tables` are those of the generation that the event names (see [`generation`]); `None` when the agent no longer
+/// `tables` are those of the generation that the event names (see [`version`]); `None` when the agent no longer
 /// has them: numbers then stand for ids. `boot_to_unix_ns` is Unix time minus boot time.
 pub fn to_access_log(
     event: &[u8],
@@ -70,7 +71,7 @@ pub fn to_access_log(
         mode: wire_mode(event.mode),
         policy_id: policy_id(event.policy, tables),
         rule_id: rule_id(event.rule, tables),
-        policy_generation: event.generation,
+        policy_generation: version_of(event.generation),
         kid: (verified && event.kid_len > 0).then(|| name(&event.kid, usize::from(event.kid_len))),
         latency_us: f64::from(event.kernel_ns) / 1000.0,
         verify_ns: u64::from(event.verify_ns),
@@ -81,9 +82,9 @@ pub fn to_access_log(
     })
 }
 
-/// The generation that decided: whose tables [`to_access_log`] needs.
-pub fn generation(event: &[u8]) -> Result<u64, RecordError> {
-    Ok(read(event)?.generation)
+/// Version of the bundle that decided: whose tables [`to_access_log`] needs.
+pub fn version(event: &[u8]) -> Result<u64, RecordError> {
+    Ok(version_of(read(event)?.generation))
 }
 
 fn read(bytes: &[u8]) -> Result<Event, RecordError> {

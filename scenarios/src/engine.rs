@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::cgroup::Cgroup;
 use crate::plane::{AgentCredentials, Plane};
 use crate::spec::AgentAction;
+use crate::world::SyncWay;
 
 /// An enforcement engine.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
@@ -54,6 +55,8 @@ pub(crate) struct Setup<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// The command that becomes an agent.
     pub agent: &'a [std::ffi::OsString],
+    /// How that agent learns of changes.
+    pub sync: SyncWay,
     /// Credentials for the control plane.
     pub credentials: AgentCredentials,
 }
@@ -142,6 +145,17 @@ impl Engine {
         match self {
             Engine::Kernel(engine) => engine.agent(action).await,
             Engine::Model(_) => anyhow::bail!("the model engine has no agent"),
+        }
+    }
+
+    /// Moves the time that decisions are made at, seconds relative to the machine's clock.
+    pub(crate) async fn set_clock(&mut self, ahead_s: i64) -> Result<()> {
+        match self {
+            Engine::Kernel(engine) => engine.set_clock(ahead_s).await,
+            Engine::Model(engine) => {
+                engine.set_clock(ahead_s);
+                Ok(())
+            }
         }
     }
 

@@ -46,12 +46,22 @@ pub async fn publish(addr: SocketAddr, tenant: &str, api_key: &str, policies: &[
     Ok(())
 }
 
+/// Reads the whole access log of a control plane, with an API key of the tenant.
+pub async fn access_log(addr: SocketAddr, tenant: &str, api_key: &str) -> Result<Vec<AccessLog>> {
+    Ok(Plane::new(addr, tenant, api_key).logs(0).await?.logs)
+}
+
 // === impl Plane ===
 
 impl Plane {
     /// Access with an API key.
     pub(crate) fn new(addr: SocketAddr, tenant: &str, api_key: &str) -> Plane {
         Plane { addr, tenant: tenant.to_owned(), api_key: api_key.to_owned() }
+    }
+
+    /// The same tenant by another address.
+    pub(crate) fn at(&self, addr: SocketAddr) -> Plane {
+        Plane { addr, ..self.clone() }
     }
 
     /// Registers an agent.
@@ -134,6 +144,17 @@ impl Plane {
         Ok(page.next)
     }
 
+    /// Each agent's numbered records: how many never came, and how many the agent says it lost.
+    pub(crate) async fn streams(&self) -> Result<Vec<(String, u64, u64)>> {
+        let path = format!("/manage/v1/{}/access/logs/streams", self.tenant);
+        let listing: Value = self.call("GET", &path, None).await?;
+        let rows = listing["streams"].as_array().context("the listing has no streams")?;
+        let row = |row: &Value| {
+            Some((row["agent_id"].as_str()?.to_owned(), row["missing"].as_u64()?, row["dropped"].as_u64()?))
+        };
+        rows.iter().map(|found| row(found).context("a stream without its numbers")).collect()
+    }
+
     /// The bundle, as the agent gets it.
     pub(crate) async fn bundle(&self, agent: &AgentCredentials) -> Result<Bundle> {
         let path = format!("/manage/v1/{}/access/agents/{}/config", self.tenant, agent.agent_id);
@@ -146,6 +167,41 @@ impl Plane {
         let field = format!("Authorization: Bearer {}", agent.agent_secret);
         self.send::<Value>("POST", &path, &field, Some(&json!({ "logs": logs }))).await?;
         Ok(())
+    }
+
+    /// What time it is there, Unix seconds.
+    pub(crate) async fn now_s(&self) -> Result<u64> {
+        let path = format!("/manage/v1/{}/test/clock", self.tenant);
+        let clock: Value = self.call("GET", &path, None).await?;
+        clock["now_s"].as_u64().context("the clock has no now_s")
+    }
+
+    /// Moves its clock.
+    pub(crate) async fn advance(&self, seconds: u32) -> Result<()> {
+        let path = format!("/manage/v1/{}/test/clock", self.tenant);
+        self.call::<Value>("POST", &path, Some(&json!({ "advance_s": seconds }))).await?;
+        Ok(())
+    }
+
+    /// Tells, as the agent, which version it enforces.
+    pub(crate) async fn heartbeat(&self, agent: &AgentCredentials, version: u64) -> Result<()> {
+        let path = format!("/manage/v1/{}/access/agents/{}/heartbeat", self.tenant, agent.agent_id);
+        let field = format!("Authorization: Bearer {}", agent.agent_secret);
+        self.send::<Value>("POST", &path, &field, Some(&json!({ "config_version": version }))).await?;
+        Ok(())
+    }
+
+    /// Any request, with this token or the API key, and its answer whatever it is.
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        bearer: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let key = || format!("X-API-Key: {}", self.api_key);
+        let authority = bearer.map_or_else(key, |token| format!("Authorization: Bearer {token}"));
+        self.exchange(method, path, &authority, body).await
     }
 
     /// Base URL.
@@ -174,6 +230,20 @@ impl Plane {
         authority: &str,
         body: Option<&Value>,
     ) -> Result<T> {
+        let Answer { status, body, .. } = self.exchange(method, path, authority, body).await?;
+        if !(200..300).contains(&status) {
+            bail!("{method} {path}: control plane answered {status}: {}", String::from_utf8_lossy(&body));
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{method} {path}: reading the answer"))
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        authority: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{authority}\r\nContent-Type: application/json\r\n\
@@ -183,10 +253,6 @@ impl Plane {
         );
         let mut connection = Connection::open(self.addr).await.context("connecting to the control plane")?;
         let answer = connection.exchange(request.as_bytes(), false).await;
-        let Answer { status, body, .. } = answer.with_context(|| format!("{method} {path}"))?;
-        if !(200..300).contains(&status) {
-            bail!("{method} {path}: control plane answered {status}: {}", String::from_utf8_lossy(&body));
-        }
-        serde_json::from_slice(&body).with_context(|| format!("{method} {path}: reading the answer"))
+        answer.with_context(|| format!("{method} {path}"))
     }
 }

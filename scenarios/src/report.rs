@@ -117,6 +117,8 @@ pub struct StepResult {
     pub duration_ms: u64,
     /// What was done, in words.
     pub action: String,
+    /// What was measured, in words.
+    pub notes: Vec<String>,
     /// Requests that were sent.
     pub requests: u64,
     /// Responses, by status; `0` counts requests without one.

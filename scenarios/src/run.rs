@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** files are loaded and checked, all of them, before anything is started.
 
+mod act;
 mod expect;
 mod send;
 mod step;
+pub(crate) mod traffic;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -247,7 +249,7 @@ impl crate::spec::Step {
 
     /// Whether the steps behind it rely on it.
     fn changes_world(&self) -> bool {
-        self.set_mode.is_some() || self.agent.is_some()
+        self.request.is_none() && self.transparent.is_none() && self.arrived.is_none()
     }
 }
 
@@ -263,6 +265,7 @@ impl StepResult {
             reasons: vec![why.into()],
             duration_ms: 0,
             action: String::new(),
+            notes: Vec::new(),
             requests: 0,
             statuses: BTreeMap::new(),
             app_requests: 0,

@@ -2,6 +2,7 @@
 //!
 //! Field documentation here is what editors show.
 
+mod actions;
 mod check;
 mod load;
 mod locate;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub use actions::{Arrived, Call, Login, MoveClock, PlaneAction, StopTraffic, Traffic, Until};
 pub use load::{Kind, LoadedScenario, kind_of, load};
 pub use policy_file::{Lint, LoadedPolicies, lint, load_policies};
 
@@ -129,7 +131,8 @@ pub enum Defect {
     Padded,
 }
 
-/// One step: exactly one of `request`, `set_mode`, `transparent` and `agent`.
+/// One step. It does one thing: `request`, `set_mode`, `transparent`, `agent`, `call`, `login`, `enrol_mfa`, `step_up`,
+/// `clock`, `plane`, `start_traffic`, `stop_traffic` or `arrived`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -151,6 +154,43 @@ pub struct Step {
     /// Ends or starts the process that installed the kernel programs. Only the kernel engine has one.
     #[serde(default)]
     pub agent: Option<AgentAction>,
+    /// Calls the control plane.
+    #[serde(default)]
+    pub call: Option<Call>,
+    /// Logs a user in.
+    #[serde(default)]
+    pub login: Option<Login>,
+    /// Enrols an authenticator app for this actor, who is logged in, and confirms it with a code.
+    #[serde(default)]
+    pub enrol_mfa: Option<String>,
+    /// This actor shows a code of the app, and gets a token that says so.
+    #[serde(default)]
+    pub step_up: Option<String>,
+    /// The code of `step_up` is a wrong one.
+    #[serde(default)]
+    pub wrong_code: bool,
+    /// Moves the clock of control plane and engine.
+    #[serde(default)]
+    pub clock: Option<MoveClock>,
+    /// Takes the control plane away from the engine, or gives it back.
+    #[serde(default)]
+    pub plane: Option<PlaneAction>,
+    /// Starts requests in the background.
+    #[serde(default)]
+    pub start_traffic: Option<Traffic>,
+    /// Stops them.
+    #[serde(default)]
+    pub stop_traffic: Option<StopTraffic>,
+    /// Waits for records of the steps before.
+    #[serde(default)]
+    pub arrived: Option<Arrived>,
+    /// Repeats `request` until its status is the expected one.
+    #[serde(default)]
+    pub until: Option<Until>,
+    /// The connection of this name, kept open from step to step; only the first step with the name opens it. Absent: the
+    /// step has connections of its own.
+    #[serde(default)]
+    pub on: Option<String>,
     /// How many times.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
@@ -236,6 +276,9 @@ pub struct Expect {
     /// Text that every body contains.
     #[serde(default)]
     pub body_contains: Option<String>,
+    /// Values of the control plane's answer: JSON Pointer to value.
+    #[serde(default)]
+    pub json: BTreeMap<String, Value>,
     /// Requests that the application counted during the step.
     #[serde(default)]
     pub app_requests: Option<u64>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use portcullis_mock_control_plane::{Config, ControlPlane, Handle, TenantConfig};
@@ -10,8 +11,12 @@ use portcullis_wire::Mode;
 use crate::app::{App, AppError};
 use crate::cgroup::Cgroup;
 use crate::engine::{Engine, EngineKind, Setup};
+use crate::http::Connection;
 use crate::plane::Plane;
+use crate::relay::Relay;
+use crate::run::traffic::Running;
 use crate::spec::{AppKind, Scenario};
+use crate::totp::Authenticator;
 
 /// Everything that a step acts on.
 pub(crate) struct World {
@@ -23,6 +28,22 @@ pub(crate) struct World {
     pub engine: Option<Engine>,
     /// Tokens by actor.
     pub tokens: BTreeMap<String, String>,
+    /// Values that steps saved, by name.
+    pub values: BTreeMap<String, String>,
+    /// Authenticator apps by actor.
+    pub apps: BTreeMap<String, Authenticator>,
+    /// Connections that are kept from step to step.
+    pub kept: BTreeMap<String, Connection>,
+    /// Requests in the background.
+    pub traffic: BTreeMap<String, Running>,
+    /// The last call to the control plane: its step, and when it began.
+    pub called: Option<(String, Instant)>,
+    /// Where the log stood when each step began.
+    pub marks: BTreeMap<String, u64>,
+    /// How far the clock was moved, seconds.
+    pub ahead_s: i64,
+    /// The engine's way to the control plane.
+    pub relay: Relay,
     server: Handle,
     cgroup: Option<Cgroup>,
     published: bool,
@@ -35,6 +56,17 @@ pub struct Commands {
     pub app: Vec<OsString>,
     /// Becomes an agent; arguments follow.
     pub agent: Vec<OsString>,
+    /// How the agent learns of changes.
+    pub sync: SyncWay,
+}
+
+/// How an agent learns of changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SyncWay {
+    /// How often it asks.
+    pub poll: Duration,
+    /// Whether it waits for changes besides.
+    pub push: bool,
 }
 
 /// Why there is no world.
@@ -47,6 +79,15 @@ pub(crate) enum WorldError {
 
 /// Authority over the scenario's tenant; the control plane lives and dies with the scenario.
 const API_KEY: &str = "scenario";
+
+// === impl SyncWay ===
+
+impl Default for SyncWay {
+    /// Changes are pushed; asking besides makes up for a push that gets lost.
+    fn default() -> SyncWay {
+        SyncWay { poll: Duration::from_secs(1), push: true }
+    }
+}
 
 // === impl World ===
 
@@ -65,8 +106,12 @@ impl World {
             audiences: audiences.clone(),
             leeway_s: *leeway_s,
         };
-        let server = ControlPlane::start(Config::for_tests(tenant_config)).await;
+        let mut relay = Relay::new().await.map_err(WorldError::Failed)?;
+        let issuer_base = Some(format!("http://{}", relay.addr()));
+        let config = Config { issuer_base, ..Config::for_tests(tenant_config) };
+        let server = ControlPlane::start(config).await;
         let server = server.context("starting the control plane").map_err(WorldError::Failed)?;
+        relay.lead_to(server.addr());
         let plane = Plane::new(server.addr(), tenant, API_KEY);
         let tokens = plane.mint_all(scenario).await.map_err(WorldError::Failed)?;
         let cgroup = match engine {
@@ -78,7 +123,23 @@ impl World {
             AppError::Missing(what) => WorldError::Missing(what),
             AppError::Failed(error) => WorldError::Failed(error.context("starting the application")),
         })?;
-        Ok(World { plane, app, engine: None, tokens, server, cgroup, published: false })
+        Ok(World {
+            plane,
+            app,
+            engine: None,
+            tokens,
+            values: BTreeMap::from([("tenant".to_owned(), tenant.clone())]),
+            apps: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            called: None,
+            marks: BTreeMap::new(),
+            ahead_s: 0,
+            relay,
+            server,
+            cgroup,
+            published: false,
+        })
     }
 
     /// Starts the engine with the scenario's policies, and returns when it enforces them.
@@ -90,10 +151,11 @@ impl World {
     ) -> Result<()> {
         let credentials = self.plane.register().await.context("registering an agent")?;
         let setup = Setup {
-            plane: &self.plane,
+            plane: &self.plane.at(self.relay.addr()),
             app: &self.app,
             cgroup: self.cgroup.as_ref(),
             agent: &commands.agent,
+            sync: commands.sync,
             credentials,
         };
         let engine =
@@ -112,18 +174,35 @@ impl World {
             self.plane.put_policy(&wire, self.published).await?;
         }
         self.published = true;
+        self.settle().await
+    }
+
+    /// Returns when the engine enforces what the control plane has now.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
         let version = self.plane.version().await?;
+        let engine = self.engine.as_mut().context("no engine is started")?;
         engine.enforce(version).await.with_context(|| format!("waiting for version {version} to be enforced"))
+    }
+
+    /// The text with saved values and tokens in the place of `{{name}}`.
+    pub(crate) fn filled(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in self.values.iter().chain(&self.tokens) {
+            text = text.replace(&format!("{{{{{name}}}}}"), value);
+        }
+        text
     }
 
     /// Stops everything.
     pub(crate) async fn stop(self) -> Result<()> {
-        let World { plane: _, app, engine, tokens: _, server, cgroup, published: _ } = self;
+        let World { app, engine, traffic, kept, relay, server, cgroup, .. } = self;
+        drop((traffic, kept));
         let stopped = match engine {
             Some(engine) => engine.stop().await.context("stopping the engine"),
             None => Ok(()),
         };
         app.stop().await;
+        drop(relay);
         server.shutdown().await;
         drop(cgroup);
         stopped

@@ -122,6 +122,71 @@ fn a_step_with_two_actions_is_refused() {
     );
 }
 
+/// What is wrong with a step put before the good one, and where.
+fn check_step(step: &str, place: (u64, u64), message: &str, remedy: &str) {
+    check("steps:\n", &format!("steps:\n  - name: first\n    {step}\n"), place, message, remedy);
+}
+
+#[test]
+fn names_must_lead_to_something_that_a_step_before_made() {
+    let call = |rest: &str| format!("call: {{ method: POST, path: /x, {rest} }}");
+    check_step(&call("body: { a: [\"{{nobody}}\"] }"), (12, 43), "`nobody`", "known: reader, tenant");
+    check_step(&call("bearer: \"{{reeder}}\""), (12, 45), "`reeder`", "did you mean `reader`?");
+    check_step("step_up: alice", (12, 14), "`alice` is not logged in here", "login: { as: alice");
+    let login = "login: { as: reader, email: a, password: b }";
+    check_step(login, (12, 18), "`reader` has a minted token", "another actor");
+    let code = "login: { as: alice, email: a, password: b, code: true }";
+    check_step(code, (12, 18), "no authenticator app", "enrol_mfa: alice");
+    check_step("stop_traffic: { name: t, requests_min: 1 }", (12, 27), "no traffic that goes on `t`", "");
+    let arrived =
+        "arrived: { since: later, within_ms: 1 }\n    expect: { log: [{ decision: allow, count: 1 }] }";
+    check_step(arrived, (12, 23), "no step before this one `later`", "");
+}
+
+#[test]
+fn a_login_makes_an_actor_for_the_steps_behind_it() {
+    let text = "steps:\n  - name: l\n    login: { as: alice, email: a, password: b }\n  \
+                - name: r\n    request: { path: /a, as: alice }\n    expect: { status: 200 }\n";
+    with_file(&GOOD.replacen("steps:\n", text, 1), |file| load(file).expect("a good file"));
+}
+
+#[test]
+fn a_call_must_be_one() {
+    check_step("call: { method: post, path: /x }", (12, 21), "`post` is not a method", "upper case");
+    check_step("call: { method: GET, path: x }", (12, 32), "`x` is not a path", "begin with `/`");
+    let save = "call: { method: GET, path: /x, save: { a: id } }";
+    check_step(save, (12, 47), "`id` is not a JSON Pointer", "write `/id`");
+}
+
+#[test]
+fn until_says_what_it_waits_for_and_nothing_that_depends_on_how_often() {
+    let until = |expect: &str| {
+        format!(
+            "request: {{ path: /a }}\n    until: {{ before: 200, within_ms: 9 }}\n    expect: {{ {expect} }}"
+        )
+    };
+    check_step(
+        &until("body_contains: x"),
+        (13, 12),
+        "does not say what it waits for",
+        "differs from `before`",
+    );
+    check_step(&until("status: 200"), (13, 12), "does not say what it waits for", "differs from `before`");
+    check_step(&until("status: 401, app_requests: 1"), (13, 12), "is not known", "the last response");
+}
+
+#[test]
+fn expectations_fit_what_the_step_does() {
+    check_step("plane: down\n    expect: { status: 200 }", (13, 13), "sends no request", "");
+    check_step(
+        "request: { path: /a }\n    expect: { status: 200, json: { /a: 1 } }",
+        (13, 34),
+        "answer of the control plane",
+        "",
+    );
+    check_step("clock: { advance_s: 0 }", (12, 25), "stand still", "1 or more");
+}
+
 #[test]
 fn an_unknown_reason_names_the_nearest() {
     let log = "{ status: 200, log: [{ decision: deny, reason: token_mising }] }";

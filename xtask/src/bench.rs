@@ -3,7 +3,7 @@
 //! **Invariant:** nothing is asserted about time here: a slow machine is no failure, a missing figure is.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -12,7 +12,9 @@ use crate::sh::{self, step};
 use crate::{Exit, Usage};
 
 /// The benchmarks that there are.
-const NAMES: &[&str] = &["kernel"];
+const NAMES: &[&str] = &["kernel", OFFBOARDING];
+/// This one is a command of the product's: it needs a control plane, which the benchmarks of the datapath do not.
+const OFFBOARDING: &str = "offboarding";
 
 /// Runs the benchmarks that `args` name, or all.
 pub fn bench(args: &[String]) -> Result<()> {
@@ -36,7 +38,7 @@ pub fn bench(args: &[String]) -> Result<()> {
     setup::ensure(&[Need::Build, Need::BpfFs, Need::Peers])?;
     let build = step("building the benchmarks");
     build.run(
-        &mut sh::cargo(["build", "--release", "--package", "portcullis-bench"]),
+        sh::cargo(["build", "--release"]).args(packages(&names)),
         "read the compiler's message above; `cargo xtask setup` checks the machine",
     )?;
     build.done();
@@ -45,6 +47,15 @@ pub fn bench(args: &[String]) -> Result<()> {
     for name in names {
         let out = dir.join(format!("{name}.json"));
         let step = step(&format!("bench {name}"));
+        if name == OFFBOARDING {
+            let found =
+                [offboarding(&[])?, offboarding(&["--no-push", "--poll-ms", "1000", "--runs", "50"])?];
+            fs::write(&out, format!("[{}]\n", found.join(",")))
+                .with_context(|| format!("writing {}", out.display()))?;
+            step.done();
+            println!("{}", out.display());
+            continue;
+        }
         let mut command = Command::new(sh::target().join("release/portcullis-bench"));
         let status =
             command.arg(name).arg(&out).args(&extra).status().context("starting portcullis-bench")?;
@@ -55,4 +66,28 @@ pub fn bench(args: &[String]) -> Result<()> {
         println!("{}", out.display());
     }
     Ok(())
+}
+
+fn packages(names: &[&str]) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if names.contains(&OFFBOARDING) {
+        packages.extend(["--package", "portcullis-cli"]);
+    }
+    if names.iter().any(|name| *name != OFFBOARDING) {
+        packages.extend(["--package", "portcullis-bench"]);
+    }
+    packages
+}
+
+/// Runs `portcullis offboarding`, shows its figures, and returns them.
+fn offboarding(args: &[&str]) -> Result<String> {
+    let mut command = Command::new(sh::target().join("release/portcullis"));
+    command.args(["offboarding", "--format", "json"]).args(args).stderr(Stdio::inherit());
+    let output = command.output().context("starting portcullis")?;
+    if !output.status.success() {
+        return Err(Exit(1, format!("bench {OFFBOARDING} ended with {}", output.status)).into());
+    }
+    let figures = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    println!("{figures}");
+    Ok(figures)
 }

@@ -104,7 +104,8 @@ Usage: cargo xtask <TASK> [ARGS]
   tidy            layout rules: edges between crates, file heads and sizes, limits, verifier notes
   budget          loads every kernel program and compares the instructions that the verifier walked with
                   bpf/budget.toml; growth over 5 % fails. --update rewrites the rows of this kernel
-  bench [NAME]    benchmarks (kernel), built optimised; ratios here, all figures in target/portcullis/bench/NAME.json.
+  bench [NAME]    benchmarks (kernel, offboarding), built optimised; figures here and in
+                  target/portcullis/bench/NAME.json.
                   --scale F takes F times as many samples
   vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes

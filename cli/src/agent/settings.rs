@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use portcullis_enforcer::agent::{AgentConfig, Identity};
+use portcullis_enforcer::agent::{AgentConfig, Identity, IssuerConfig, SpoolConfig};
 use portcullis_enforcer::kernel;
 use portcullis_scenarios::FileProblem;
 use serde::Deserialize;
@@ -28,15 +28,27 @@ pub struct Flags {
     /// Directory on the BPF file system that holds the programs [default: /sys/fs/bpf/portcullis/default]
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
-    /// How often the configuration is asked for [default: 5000]
+    /// How often the configuration is asked for, besides waiting for changes [default: 30000]
     #[arg(long, value_name = "MS")]
     poll_ms: Option<u64>,
+    /// Do not wait for changes: ask only every poll-ms
+    #[arg(long)]
+    no_push: bool,
     /// How often access records are sent [default: poll-ms, at most 1000]
     #[arg(long, value_name = "MS")]
     report_ms: Option<u64>,
     /// File that keeps the last good configuration over restarts
     #[arg(long, value_name = "FILE")]
     cache: Option<PathBuf>,
+    /// Directory where access records wait for the control plane; absent: they wait in memory
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Most that they may take there, MiB; beyond, the oldest are lost, and counted [default: 256]
+    #[arg(long, value_name = "MIB")]
+    spool_mib: Option<u64>,
+    /// Keys that nobody confirmed for this long are not used any more; 0: they are used for ever [default: 86400]
+    #[arg(long, value_name = "S")]
+    key_age_max_s: Option<u64>,
 }
 
 /// Settings, from wherever.
@@ -51,13 +63,20 @@ pub struct Settings {
     cgroup: Option<PathBuf>,
     pins: Option<PathBuf>,
     poll_ms: Option<u64>,
+    push: Option<bool>,
     report_ms: Option<u64>,
     cache: Option<PathBuf>,
+    spool: Option<PathBuf>,
+    spool_mib: Option<u64>,
+    key_age_max_s: Option<u64>,
+    issuers: Option<Vec<IssuerConfig>>,
 }
 
 const PINS_DEFAULT: &str = "/sys/fs/bpf/portcullis/default";
-const POLL_MS_DEFAULT: u64 = 5_000;
+const POLL_MS_DEFAULT: u64 = 30_000;
 const REPORT_MS_MAX_DEFAULT: u64 = 1_000;
+const SPOOL_MIB_DEFAULT: u64 = 256;
+const KEY_AGE_MAX_S_DEFAULT: u64 = 86_400;
 
 /// Puts the settings together.
 pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> {
@@ -71,7 +90,20 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         ..Settings::default()
     };
     let file = file.map(read_file).transpose()?.unwrap_or_default();
-    let Flags { api_url, tenant, agent_id, cgroup, pins, poll_ms, report_ms, cache } = flags;
+    let Flags {
+        api_url,
+        tenant,
+        agent_id,
+        cgroup,
+        pins,
+        poll_ms,
+        no_push,
+        report_ms,
+        cache,
+        spool,
+        spool_mib,
+        key_age_max_s,
+    } = flags;
     let flags = Settings {
         api_url,
         tenant,
@@ -79,8 +111,12 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         cgroup,
         pins,
         poll_ms,
+        push: no_push.then_some(false),
         report_ms,
         cache,
+        spool,
+        spool_mib,
+        key_age_max_s,
         ..Settings::default()
     };
     Ok(flags.over(file).over(environment))
@@ -119,8 +155,13 @@ impl Settings {
             cgroup: self.cgroup.or(other.cgroup),
             pins: self.pins.or(other.pins),
             poll_ms: self.poll_ms.or(other.poll_ms),
+            push: self.push.or(other.push),
             report_ms: self.report_ms.or(other.report_ms),
             cache: self.cache.or(other.cache),
+            spool: self.spool.or(other.spool),
+            spool_mib: self.spool_mib.or(other.spool_mib),
+            key_age_max_s: self.key_age_max_s.or(other.key_age_max_s),
+            issuers: self.issuers.or(other.issuers),
         }
     }
 
@@ -140,9 +181,14 @@ impl Settings {
             api_key,
             cgroup,
             poll_ms,
+            push,
             report_ms,
             cache,
-            ..
+            spool,
+            spool_mib,
+            key_age_max_s,
+            issuers,
+            pins: _,
         } = self;
         let identity = match (agent_id, agent_token, api_key) {
             (Some(agent_id), Some(secret), _) => Identity::Known { agent_id, secret },
@@ -162,14 +208,20 @@ impl Settings {
         };
         let poll_ms = poll_ms.unwrap_or(POLL_MS_DEFAULT).max(1);
         let report_ms = report_ms.unwrap_or(poll_ms.min(REPORT_MS_MAX_DEFAULT)).max(1);
+        let api_url = api_url.context("where is the control plane? Set AUTHFI_API_URL or --api-url")?;
+        let tenant = tenant.context("which tenant? Set AUTHFI_TENANT or --tenant")?;
+        let kernel = kernel::Config { pins, ..kernel::Config::new("default", cgroup) };
+        let bytes_max = spool_mib.unwrap_or(SPOOL_MIB_DEFAULT).saturating_mul(1 << 20);
+        let key_age_max_s = key_age_max_s.unwrap_or(KEY_AGE_MAX_S_DEFAULT);
         Ok(AgentConfig {
-            api_url: api_url.context("where is the control plane? Set AUTHFI_API_URL or --api-url")?,
-            tenant: tenant.context("which tenant? Set AUTHFI_TENANT or --tenant")?,
-            identity,
-            kernel: kernel::Config { pins, ..kernel::Config::new("default", cgroup) },
             poll: Duration::from_millis(poll_ms),
+            push: push.unwrap_or(true),
             report: Duration::from_millis(report_ms),
             cache,
+            spool: spool.map(|dir| SpoolConfig { dir, bytes_max }),
+            issuers: issuers.unwrap_or_default(),
+            key_age_max: (key_age_max_s > 0).then(|| Duration::from_secs(key_age_max_s)),
+            ..AgentConfig::new(api_url, tenant, identity, kernel)
         })
     }
 }
@@ -212,6 +264,6 @@ mod tests {
         let error = base().into_config().unwrap_err().to_string();
         assert!(error.contains("AUTHFI_API_KEY"), "{error}");
         let known = Settings { agent_id: some("a"), agent_token: some("s"), ..base() };
-        assert_eq!(known.into_config().unwrap().poll, Duration::from_secs(5));
+        assert_eq!(known.into_config().unwrap().poll, Duration::from_secs(30));
     }
 }

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use portcullis_wire::{Issuer, Jwk};
+use portcullis_wire::{Issuer, Jwk, Revocation};
 
+use crate::claims::Claims;
 use crate::jwk::{KeyDefect, VettedKey};
 use crate::limits;
+use crate::revocation::Revoked;
 
 /// The keys that tokens are verified with.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,7 @@ pub struct TrustedIssuer {
     audiences: Vec<String>,
     leeway_s: u32,
     keys: Vec<VettedKey>,
+    revoked: Revoked,
 }
 
 /// A key (or an entry of the configuration) that is left out, and why.
@@ -64,6 +67,19 @@ impl KeyStore {
         (store, problems)
     }
 
+    /// The same keys, and these tokens are refused although they would verify. Revocations of issuers that are not
+    /// trusted mean nothing: none of their tokens is accepted anyway.
+    #[must_use]
+    pub fn with_revocations(mut self, revocations: &[Revocation]) -> KeyStore {
+        for revocation in revocations {
+            let issuer = self.issuers.iter_mut().find(|issuer| issuer.issuer == revocation.issuer);
+            if let Some(issuer) = issuer {
+                issuer.revoked.add(revocation);
+            }
+        }
+        self
+    }
+
     /// The trusted issuers, in the configuration's order.
     #[must_use]
     pub fn issuers(&self) -> &[TrustedIssuer] {
@@ -94,7 +110,13 @@ impl TrustedIssuer {
             problems.push(KeyProblem::of_issuer(issuer, KeyDefect::AudienceNone));
         }
         let keys = vet(issuer, &jwks.keys, problems);
-        TrustedIssuer { issuer: issuer.clone(), audiences: accepted, leeway_s: *leeway_s, keys }
+        TrustedIssuer {
+            issuer: issuer.clone(),
+            audiences: accepted,
+            leeway_s: *leeway_s,
+            keys,
+            revoked: Revoked::default(),
+        }
     }
 
     /// Exact value of `iss`.
@@ -119,6 +141,11 @@ impl TrustedIssuer {
     #[must_use]
     pub fn keys(&self) -> &[VettedKey] {
         &self.keys
+    }
+
+    /// Whether a token of this issuer that says this is revoked.
+    pub(crate) fn revokes(&self, claims: &Claims) -> bool {
+        self.revoked.covers(claims)
     }
 
     /// The key of exactly this kid.

@@ -1,8 +1,9 @@
 //! The judgement of one token.
 //!
 //! Order of the checks, each with its reason: size, compact form and base64url of header and payload, JOSE header,
-//! algorithm name, claims set, issuer, audience, key, algorithm of the key, exp, nbf, iat, signature. Cheap ones come
-//! first, and the kernel (`bpf/lib/jwt.h`) has the same order.
+//! algorithm name, claims set, issuer, audience, key, algorithm of the key, exp, nbf, iat, signature, revocation. Cheap
+//! ones come first, except that whether a token is revoked is told only to who holds a good one. The kernel
+//! (`bpf/lib/jwt.h`) has the same order.
 
 use portcullis_wire::Reason;
 
@@ -14,7 +15,7 @@ use crate::json::Refused;
 use crate::jwk::Alg;
 use crate::keystore::{KeyStore, TrustedIssuer};
 
-/// A token that a trusted issuer signed, for an accepted audience, within its time.
+/// A token that a trusted issuer signed, for an accepted audience, within its time, and that was not revoked.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     claims: Claims,
@@ -76,6 +77,9 @@ pub fn verify(token: &[u8], keys: &KeyStore, now_s: u64) -> Result<VerifiedToken
     let signature = base64url::decode(signature).ok_or(Reason::TokenSignature)?;
     if !key.verify_signature(signing_input, &signature) {
         return Err(Reason::TokenSignature);
+    }
+    if issuer.revokes(&claims) {
+        return Err(Reason::TokenRevoked);
     }
     Ok(VerifiedToken { claims, kid })
 }

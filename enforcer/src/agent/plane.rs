@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use portcullis_wire::{AccessLog, Bundle};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+
+use super::bundle::{self, Read};
 
 /// Who the agent is.
 #[derive(Clone)]
@@ -46,6 +47,16 @@ pub enum PlaneError {
         /// What came.
         message: String,
     },
+    /// It answered with a status that is no success.
+    #[error("control plane: {what}: status {status}: {message}")]
+    Status {
+        /// What was asked.
+        what: &'static str,
+        /// The status.
+        status: u16,
+        /// The beginning of the body.
+        message: String,
+    },
 }
 
 /// A connection to the control plane.
@@ -64,7 +75,7 @@ pub(crate) enum Fetched {
     Same,
     /// It is another one.
     New {
-        bundle: Box<Bundle>,
+        read: Box<Read>,
         /// As it was sent.
         text: Vec<u8>,
         tag: Option<String>,
@@ -77,10 +88,32 @@ struct Registered {
     agent_secret: String,
 }
 
+/// Records of one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    /// Numbers, when the records have some.
+    pub numbers: Option<Numbers>,
+    /// The records as JSON objects with commas between them.
+    pub records: String,
+}
+
+/// What makes a batch idempotent, and its gaps countable.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Numbers {
+    /// Name of the sequence.
+    pub stream: String,
+    /// Number of the first record.
+    pub first_seq: u64,
+    /// Records lost since the sequence began, wherever.
+    pub dropped: u64,
+}
+
 /// For one request, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest accepted configuration, bytes.
 const BUNDLE_MAX: u64 = 64 << 20;
+/// Longest accepted key set, bytes.
+const KEYS_MAX: u64 = 1 << 20;
 /// How much of an error's body is shown, characters.
 const SHOWN: usize = 300;
 
@@ -104,12 +137,16 @@ impl Plane {
         &self.agent_id
     }
 
-    /// Asks for the configuration.
-    pub(crate) fn fetch(&self) -> Result<Fetched, PlaneError> {
+    /// Asks for the configuration; `wait`: the answer may come this much later, when there is something new (RFC 7240
+    /// section 4.3).
+    pub(crate) fn fetch(&self, wait: Option<Duration>) -> Result<Fetched, PlaneError> {
         const WHAT: &str = "reading the configuration";
-        let url = format!("{}/agents/{}/config", self.base, self.agent_id);
-        let mut request = self.http.get(&url).header("authorization", self.bearer());
+        let mut request = self.http.get(self.own("config")).header("authorization", self.bearer());
         let tag = self.tag.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(wait) = wait.filter(|_| tag.is_some()) {
+            request = request.header("prefer", format!("wait={}", wait.as_secs()));
+            request = request.config().timeout_global(Some(TIMEOUT + wait)).build();
+        }
         if let Some(tag) = tag {
             request = request.header("if-none-match", tag);
         }
@@ -123,9 +160,9 @@ impl Plane {
         if status != 200 {
             return Err(refused(WHAT, status, &text));
         }
-        let bundle = serde_json::from_slice(&text)
+        let read = bundle::read(&text)
             .map_err(|error| PlaneError::Answer { what: WHAT, message: error.to_string() })?;
-        Ok(Fetched::New { bundle: Box::new(bundle), text, tag })
+        Ok(Fetched::New { read: Box::new(read), text, tag })
     }
 
     /// The configuration with this tag is in force.
@@ -134,17 +171,50 @@ impl Plane {
     }
 
     /// Sends access records.
-    pub(crate) fn report(&self, records: &[AccessLog]) -> Result<(), PlaneError> {
-        const WHAT: &str = "sending access records";
-        let body = json!({ "logs": records }).to_string();
-        let request = self.http.post(format!("{}/logs", self.base)).header("authorization", self.bearer());
+    pub(crate) fn report(&self, batch: &Batch) -> Result<(), PlaneError> {
+        let Batch { numbers, records } = batch;
+        let numbers = numbers.as_ref().map_or_else(String::new, |numbers| {
+            let Numbers { stream, first_seq, dropped } = numbers;
+            format!(r#""stream":{},"first_seq":{first_seq},"dropped":{dropped},"#, json!(stream))
+        });
+        let body = format!(r#"{{{numbers}"logs":[{records}]}}"#);
+        self.post("sending access records", format!("{}/logs", self.base), body)
+    }
+
+    /// Tells how the agent is.
+    pub(crate) fn heartbeat(&self, status: &str, version: u64) -> Result<(), PlaneError> {
+        let body = json!({ "status": status, "config_version": version }).to_string();
+        self.post("sending a heartbeat", self.own("heartbeat"), body)
+    }
+
+    /// Tells what listens on this host, or which endpoints were seen: `what` is `services` or `endpoints`.
+    pub(crate) fn inventory(&self, what: &'static str, rows: &[Value]) -> Result<(), PlaneError> {
+        self.post(what, self.own(what), json!({ what: rows }).to_string())
+    }
+
+    /// Reads a document of somebody else's: an issuer's keys.
+    pub(crate) fn get(&self, what: &'static str, url: &str) -> Result<Vec<u8>, PlaneError> {
+        let mut response = self.http.get(url).call().map_err(http(what))?;
+        let text = response.body_mut().with_config().limit(KEYS_MAX).read_to_vec().map_err(http(what))?;
+        match response.status().as_u16() {
+            200 => Ok(text),
+            status => Err(refused(what, status, &text)),
+        }
+    }
+
+    fn post(&self, what: &'static str, url: String, body: String) -> Result<(), PlaneError> {
+        let request = self.http.post(url).header("authorization", self.bearer());
         let mut response =
-            request.header("content-type", "application/json").send(body.as_bytes()).map_err(http(WHAT))?;
+            request.header("content-type", "application/json").send(body.as_bytes()).map_err(http(what))?;
         let text = response.body_mut().read_to_vec().unwrap_or_default();
         match response.status().as_u16() {
             200..=299 => Ok(()),
-            status => Err(refused(WHAT, status, &text)),
+            status => Err(refused(what, status, &text)),
         }
+    }
+
+    fn own(&self, what: &str) -> String {
+        format!("{}/agents/{}/{what}", self.base, self.agent_id)
     }
 
     fn bearer(&self) -> String {
@@ -158,6 +228,20 @@ impl std::fmt::Debug for Plane {
             .field("base", &self.base)
             .field("agent_id", &self.agent_id)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl PlaneError ===
+
+impl PlaneError {
+    /// Whether the same request will be refused again: it is not a matter of who asks, how often, or when.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            PlaneError::Status { status, .. } => {
+                matches!(status, 400..=499) && !matches!(status, 401 | 403 | 404 | 408 | 409 | 425 | 429)
+            }
+            PlaneError::Http { .. } | PlaneError::Answer { .. } => false,
+        }
     }
 }
 
@@ -211,5 +295,5 @@ fn http(what: &'static str) -> impl Fn(ureq::Error) -> PlaneError {
 
 fn refused(what: &'static str, status: u16, body: &[u8]) -> PlaneError {
     let text: String = String::from_utf8_lossy(body).chars().take(SHOWN).collect();
-    PlaneError::Answer { what, message: format!("status {status}: {text}") }
+    PlaneError::Status { what, status, message: text }
 }

@@ -17,6 +17,7 @@ use super::map::Maps;
 use super::responder::ring;
 use super::{Config, Records, clock};
 use crate::compile::{Compiled, Tables};
+use crate::generation::version_of;
 use crate::record;
 
 /// The collecting thread.
@@ -71,6 +72,7 @@ impl Keeper {
             offset_ns: AtomicI64::new(config.clock_offset_ns),
             tables: Mutex::new(BTreeMap::new()),
         });
+        config.known.iter().for_each(|compiled| shared.remember(compiled));
         let mut worker = Worker {
             maps: maps.clone(),
             ring: ring(&dir.join("maps/pc_events"))?,
@@ -119,7 +121,8 @@ impl Shared {
     /// Keeps what the numbers in a generation's events mean.
     pub(crate) fn remember(&self, compiled: &Arc<Compiled>) {
         let mut tables = self.tables();
-        tables.insert(compiled.tables.version, compiled.clone());
+        // The same version has the same names, however often it is put into force.
+        tables.insert(version_of(compiled.tables.version), compiled.clone());
         while tables.len() > GENERATIONS {
             tables.pop_first();
         }
@@ -158,9 +161,9 @@ impl Worker {
             let tables = self.shared.tables().clone();
             while batch.len() < BATCH {
                 let Some(event) = self.ring.next() else { break };
-                let of: Option<&Tables> = record::generation(&event)
+                let of: Option<&Tables> = record::version(&event)
                     .ok()
-                    .and_then(|g| tables.get(&g))
+                    .and_then(|version| tables.get(&version))
                     .map(|compiled| &compiled.tables);
                 match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
                     Ok(log) => batch.push(log),

@@ -182,5 +182,5 @@ fn events_of_another_version_are_refused() {
     let bytes = event(1).as_bytes().to_vec();
     assert_eq!(to_access_log(&bytes[1..], None, "a", 0), Err(RecordError::Size(bytes.len() - 1)));
     assert_eq!(to_access_log(event(999).as_bytes(), None, "a", 0), Err(RecordError::Reason(999)));
-    assert_eq!(generation(&bytes), Ok(9));
+    assert_eq!(version(&bytes), Ok(9));
 }

@@ -95,17 +95,19 @@ impl Plane {
 }
 
 fn agent(world: &mut World, plane: &Plane) -> Agent {
+    agent_with(world, plane, |config| config)
+}
+
+fn agent_with(world: &mut World, plane: &Plane, change: impl FnOnce(AgentConfig) -> AgentConfig) -> Agent {
     drop(world.datapath.take());
+    let identity = Identity::Register { api_key: "key".into(), hostname: "host".into() };
     let config = AgentConfig {
-        api_url: format!("http://{}", plane.addr),
-        tenant: "acme".into(),
-        identity: Identity::Register { api_key: "key".into(), hostname: "host".into() },
-        kernel: world.config.clone(),
         poll: Duration::from_millis(50),
+        push: false,
         report: Duration::from_millis(50),
-        cache: None,
+        ..AgentConfig::new(format!("http://{}", plane.addr), "acme", identity, world.config.clone())
     };
-    Agent::start(config).expect("an agent")
+    Agent::start(change(config)).expect("an agent")
 }
 
 #[test]

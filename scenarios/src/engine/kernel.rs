@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use portcullis_enforcer::kernel::{self, Datapath};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::{NotRun, Setup};
 use crate::plane::AgentCredentials;
 use crate::spec::AgentAction;
+use crate::world::SyncWay;
 
 /// A covered control group and the agent's process.
 pub(crate) struct Kernel {
@@ -39,22 +40,31 @@ struct Launch {
     credentials: AgentCredentials,
     cgroup: PathBuf,
     pins: PathBuf,
+    /// What the agent keeps on disk.
+    state: tempfile::TempDir,
+    ahead_s: i64,
+    sync: SyncWay,
 }
 
 struct Agent {
     child: Child,
     /// Version that the agent said it enforces.
     version: watch::Receiver<u64>,
+    /// How far the clock is that it said it moved.
+    ahead_s: watch::Receiver<i64>,
 }
 
 /// What the agent says on its standard output, one line of JSON at a time; members that are not here do not matter.
 #[derive(Deserialize)]
-struct Said {
-    enforcing: u64,
+#[serde(untagged)]
+enum Said {
+    Enforcing { enforcing: u64 },
+    Clock { clock_offset_s: i64 },
 }
 
 /// Loading the programs takes the verifier up to seconds on a slow machine.
 const ENFORCE_MAX: Duration = Duration::from_secs(60);
+const CLOCK_MAX: Duration = Duration::from_secs(5);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const DROP_POLL: Duration = Duration::from_millis(10);
 const DROP_POLLS: u32 = 200;
@@ -81,7 +91,7 @@ pub(super) fn probe() -> Result<(), NotRun> {
 impl Kernel {
     pub(super) fn prepare(setup: Setup<'_>) -> Result<Kernel> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Setup { plane, app, cgroup, agent, credentials } = setup;
+        let Setup { plane, app, cgroup, agent, sync, credentials } = setup;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let launch = Launch {
             command: agent.to_vec(),
@@ -90,6 +100,9 @@ impl Kernel {
             credentials,
             cgroup: cgroup.context("the kernel engine needs a control group")?.path().to_owned(),
             pins: super::pins(&format!("scenario-{}-{n}", std::process::id())),
+            state: tempfile::tempdir().context("making a directory for the agent")?,
+            ahead_s: 0,
+            sync,
         };
         Ok(Kernel { addr: app.addr(), launch, agent: None, output: Arc::default() })
     }
@@ -127,6 +140,18 @@ impl Kernel {
             (AgentAction::Start, Some(_)) => bail!("an agent is running already"),
             // Any version: the control plane's is in force, or the agent takes it at once.
             (AgentAction::Start, None) => self.enforce(1).await,
+        }
+    }
+
+    pub(super) async fn set_clock(&mut self, ahead_s: i64) -> Result<()> {
+        self.launch.ahead_s = ahead_s;
+        let agent = self.agent.as_mut().context("the agent is not running, and it keeps the clock")?;
+        let input = agent.child.stdin.as_mut().context("the agent has no input")?;
+        input.write_all(format!("{ahead_s}\n").as_bytes()).await.context("telling the agent the time")?;
+        let moved = timeout(CLOCK_MAX, agent.ahead_s.wait_for(|said| *said == ahead_s)).await;
+        match moved.map(|said| said.map(drop)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => bail!("the agent did not move the clock{}", last(&self.output())),
         }
     }
 
@@ -170,12 +195,20 @@ impl Drop for Kernel {
 
 impl Launch {
     fn start(&self, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Agent> {
-        let Launch { command, url, tenant, credentials, cgroup, pins } = self;
+        let Launch { command, url, tenant, credentials, cgroup, pins, state, ahead_s, sync } = self;
         let (program, arguments) = command.split_first().context("no command for the agent")?;
         let mut child = Command::new(program)
             .args(arguments)
             .args(["--api-url", url, "--tenant", tenant, "--agent-id", &credentials.agent_id])
-            .args(["--poll-ms", "20", "--format", "json", "--until-input-ends"])
+            .args(["--poll-ms", &sync.poll.as_millis().to_string()])
+            .args((!sync.push).then_some("--no-push"))
+            .args(["--report-ms", "20", "--format", "json", "--until-input-ends"])
+            .arg("--clock-offset-s")
+            .arg(ahead_s.to_string())
+            .arg("--cache")
+            .arg(state.path().join("bundle"))
+            .arg("--spool")
+            .arg(state.path().join("spool"))
             .arg("--cgroup")
             .arg(cgroup)
             .arg("--pins")
@@ -187,25 +220,33 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .context("starting the agent")?;
-        let (sender, version) = watch::channel(0);
+        let (said_version, version) = watch::channel(0);
+        let (said_clock, clock) = watch::channel(*ahead_s);
         let said = child.stdout.take().context("the agent has no output")?;
-        tokio::spawn(read_lines(said, Arc::clone(output), Some(sender)));
+        tokio::spawn(read_lines(said, Arc::clone(output), Some((said_version, said_clock))));
         let errors = child.stderr.take().context("the agent has no error output")?;
         tokio::spawn(read_lines(errors, Arc::clone(output), None));
-        Ok(Agent { child, version })
+        Ok(Agent { child, version, ahead_s: clock })
     }
 }
 
 async fn read_lines(
     from: impl AsyncRead + Unpin,
     output: Arc<Mutex<VecDeque<String>>>,
-    version: Option<watch::Sender<u64>>,
+    told: Option<(watch::Sender<u64>, watch::Sender<i64>)>,
 ) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let (Some(version), Ok(Said { enforcing })) = (&version, serde_json::from_str(&line)) {
-            version.send_replace(enforcing);
-            continue;
+        match (&told, serde_json::from_str(&line)) {
+            (Some((version, _)), Ok(Said::Enforcing { enforcing })) => {
+                version.send_replace(enforcing);
+                continue;
+            }
+            (Some((_, clock)), Ok(Said::Clock { clock_offset_s })) => {
+                clock.send_replace(clock_offset_s);
+                continue;
+            }
+            (None, _) | (Some(_), Err(_)) => {}
         }
         let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
         if output.len() == OUTPUT_LINES_MAX {

@@ -97,6 +97,7 @@ fn step(step: &StepResult) -> String {
         reasons,
         duration_ms,
         action,
+        notes,
         requests,
         statuses,
         app_requests,
@@ -107,6 +108,7 @@ fn step(step: &StepResult) -> String {
     } = step;
     let open = if *outcome == Outcome::Failed { " open" } else { "" };
     let mut facts = vec![escape(action)];
+    facts.extend(notes.iter().map(|note| format!("<b>{}</b>", escape(note))));
     if *requests > 0 {
         let statuses = statuses.iter().map(|(status, n)| match status {
             0 => format!("{n} × no response"),

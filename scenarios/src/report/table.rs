@@ -29,6 +29,16 @@ pub(super) fn render(report: &Report, width: Option<u16>, colours: bool) -> Stri
     for scenario in &report.scenarios {
         details(&mut out, scenario);
     }
+    for scenario in &report.scenarios {
+        for step in &scenario.steps {
+            for note in &step.notes {
+                write_line(
+                    &mut out,
+                    &format!("{} on {}: {}: {}", scenario.name, scenario.engine, step.name, printable(note)),
+                );
+            }
+        }
+    }
     for engine in report.engines.iter().filter(|engine| !engine.ready) {
         let reason = engine.reason.as_deref().unwrap_or("no reason given");
         write_line(&mut out, &format!("{} engine not run: {reason}", engine.engine));
@@ -93,6 +103,11 @@ fn details(out: &mut String, scenario: &ScenarioResult) {
     for line in &scenario.engine_output {
         write_line(out, &format!("  {engine}: {line}"));
     }
+}
+
+/// A note can hold what the control plane said.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn write_line(out: &mut String, line: &str) {

@@ -16,6 +16,7 @@ fn step(outcome: Outcome) -> StepResult {
         reasons: if outcome == Outcome::Passed { vec![] } else { vec![format!("status: {EVIL}")] },
         duration_ms: 12,
         action: "GET / without a token".to_owned(),
+        notes: vec![format!("first 401 after {EVIL}")],
         requests: 3,
         statuses: BTreeMap::from([(401, 2), (0, 1)]),
         app_requests: 0,
@@ -104,8 +105,8 @@ fn the_page_escapes_what_came_from_outside() {
     let page = report(EngineKind::Model, true, Outcome::Failed).to_html();
     assert!(!page.contains("<script"), "markup of a path is in the page");
     assert!(!page.contains('\u{1b}'), "a control character is in the page");
-    // Description, reason, request, response, path and subject.
-    assert_eq!(page.matches("&lt;script&gt;").count(), 6);
+    // Description, reason, note, request, response, path and subject.
+    assert_eq!(page.matches("&lt;script&gt;").count(), 7);
     assert!(
         !page.contains("http://") && !page.contains("https://"),
         "the page needs something from elsewhere"

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::http::{Answer, Connection, Reply};
 use crate::report::Sample;
-use crate::spec::{self, Request, Step};
+use crate::spec::{self, Request, Step, Until};
 use crate::world::World;
 
 /// What a step's requests led to.
@@ -33,6 +34,9 @@ pub(super) struct Seen {
 /// Bytes of an exchange that a report shows.
 const SAMPLE_BYTES_MAX: usize = 4 << 10;
 
+/// Between two requests that wait for a change.
+const UNTIL_PAUSE: Duration = Duration::from_millis(1);
+
 /// Requests without a response, after which a step sends no more.
 const LOST_MAX: u32 = 3;
 
@@ -44,23 +48,29 @@ pub(super) async fn watch(
     to: SocketAddr,
 ) -> Result<Seen> {
     world.app.take().await.context("asking the application")?;
-    let sent = send(requests, step, &world.tokens, to).await;
+    let mut kept = step.on.as_ref().and_then(|name| world.kept.remove(name));
+    let sent = send(requests, step, &world.tokens, to, &mut kept).await;
+    if let (Some(name), Some(kept)) = (&step.on, kept) {
+        world.kept.insert(name.clone(), kept);
+    }
     let app = world.app.take().await.context("asking the application")?;
     Ok(Seen { sent, app })
 }
 
-/// Sends the requests as the step says.
-pub(super) async fn send(
+/// Sends the requests as the step says. `kept`: a connection that is open from a step before, and what is left of it.
+async fn send(
     requests: &[Request],
     step: &Step,
     tokens: &BTreeMap<String, String>,
     to: SocketAddr,
+    kept: &mut Option<Connection>,
 ) -> Sent {
     let texts: Vec<Vec<u8>> = requests.iter().map(|request| text(request, tokens)).collect();
     let wanted = step.expect.statuses.as_ref().map_or(1, Vec::len);
     let to_end = step.expect.closed.is_some();
     let mut sent = Sent::default();
-    let mut open: Option<Connection> = None;
+    let mut open = kept.take();
+    let how = if step.on.is_some() { spec::Connection::Reuse } else { step.connection };
     let mut lost = 0;
     for _ in 0..step.repeat {
         for (request, text) in requests.iter().zip(&texts) {
@@ -70,7 +80,7 @@ pub(super) async fn send(
                 sent.replies.push(Reply { error, ..Reply::default() });
                 continue;
             }
-            let reply = match connection(open.take(), step.connection, to).await {
+            let reply = match connection(open.take(), how, to).await {
                 Err(error) => Reply { error: Some(format!("connecting: {error}")), ..Reply::default() },
                 Ok(mut connection) => {
                     sent.ports.extend(connection.local_port());
@@ -85,7 +95,55 @@ pub(super) async fn send(
             sent.replies.push(reply);
         }
     }
+    *kept = open;
     sent
+}
+
+/// Sends the request until its status is another one than `before`, and notes how long that took.
+pub(super) async fn until(
+    request: &Request,
+    step: &Step,
+    until: Until,
+    world: &mut World,
+    to: SocketAddr,
+    notes: &mut Vec<String>,
+) -> Result<Sent> {
+    let Until { before, within_ms } = until;
+    let text = text(request, &world.tokens);
+    let (called, since) = match &world.called {
+        Some((name, at)) => (format!("the call of step `{name}`"), *at),
+        None => ("the step's begin".to_owned(), Instant::now()),
+    };
+    let deadline = Instant::now() + Duration::from_millis(within_ms);
+    let mut open = step.on.as_ref().and_then(|name| world.kept.remove(name));
+    let mut sent = Sent::default();
+    let mut requests = 0;
+    loop {
+        requests += 1;
+        let was_open = open.is_some();
+        let how = if step.on.is_some() { spec::Connection::Reuse } else { step.connection };
+        let mut connection = connection(open.take(), how, to).await.context("connecting")?;
+        sent.ports.extend(connection.local_port());
+        let reply = connection.converse(&text, request.segment_bytes, 1, false).await;
+        let took = since.elapsed();
+        let status = reply.answers.first().map(|answer| answer.status);
+        let reusable = reply.error.is_none() && reply.answers.last().is_none_or(|answer| answer.reusable);
+        open = reusable.then_some(connection);
+        if status != Some(before) || Instant::now() > deadline {
+            let shown = status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
+            let ms = took.as_secs_f64() * 1e3;
+            let kind = if was_open { "an open connection" } else { "a new connection" };
+            notes.push(format!("{shown} on {kind} {ms:.1} ms after {called} began (request {requests})"));
+            sent.sample = Some(sample(&text, &reply, &world.tokens));
+            sent.replies.push(reply);
+            break;
+        }
+        tokio::time::sleep(UNTIL_PAUSE).await;
+    }
+    if let (Some(name), Some(open)) = (&step.on, open) {
+        world.kept.insert(name.clone(), open);
+    }
+    Ok(sent)
 }
 
 async fn connection(
@@ -100,7 +158,7 @@ async fn connection(
 }
 
 /// The request as it goes on the wire.
-fn text(request: &Request, tokens: &BTreeMap<String, String>) -> Vec<u8> {
+pub(super) fn text(request: &Request, tokens: &BTreeMap<String, String>) -> Vec<u8> {
     let Request { method, path, host, actor, headers, body, raw, segment_bytes: _ } = request;
     if let Some(raw) = raw {
         let mut text = raw.clone();

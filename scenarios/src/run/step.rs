@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use portcullis_wire::{AccessLog, Mode};
 
-use super::{elapsed_ms, expect, send};
+use super::{act, elapsed_ms, expect, send, traffic};
 use crate::app::Seen as AppSeen;
 use crate::report::{Outcome, StepResult};
-use crate::spec::{AgentAction, AppKind, Request, Scenario, Step};
+use crate::spec::{AgentAction, AppKind, Arrived, Request, Scenario, Step};
 use crate::world::World;
 
 /// Records that a report holds of each step.
@@ -31,25 +31,7 @@ pub(super) async fn run(
     let begin = Instant::now();
     let mut result = StepResult::bare(&step.name, app, Outcome::Passed, "");
     result.reasons.clear();
-    let done = match (step.set_mode, step.agent, &step.request, &step.transparent) {
-        (Some(mode), ..) => {
-            result.action = format!("every policy in mode {}", mode_name(mode));
-            world.publish(scenario, Some(mode)).await
-        }
-        (None, Some(action), ..) => {
-            result.action = match action {
-                AgentAction::Kill => "agent killed with SIGKILL".to_owned(),
-                AgentAction::Start => "agent started".to_owned(),
-            };
-            agent(action, world).await
-        }
-        (None, None, Some(request), _) => {
-            requests(std::slice::from_ref(request), step, None, world, &mut result).await
-        }
-        (None, None, None, Some(list)) => requests(list, step, baseline.as_ref(), world, &mut result).await,
-        (None, None, None, None) => Err(anyhow::anyhow!("the step does nothing")),
-    };
-    if let Err(error) = done {
+    if let Err(error) = act(scenario, step, baseline, world, &mut result).await {
         result.reasons.push(format!("{error:#}"));
     }
     if !result.reasons.is_empty() {
@@ -57,6 +39,95 @@ pub(super) async fn run(
     }
     result.duration_ms = elapsed_ms(begin);
     result
+}
+
+async fn act(
+    scenario: &Scenario,
+    step: &Step,
+    baseline: Option<send::Seen>,
+    world: &mut World,
+    result: &mut StepResult,
+) -> Result<()> {
+    let mark = world.plane.log_end().await?;
+    world.marks.insert(step.name.clone(), mark);
+    let expect = &step.expect;
+    if let Some(mode) = step.set_mode {
+        result.action = format!("every policy in mode {}", mode_name(mode));
+        world.publish(scenario, Some(mode)).await
+    } else if let Some(action) = step.agent {
+        result.action = match action {
+            AgentAction::Kill => "agent killed with SIGKILL".to_owned(),
+            AgentAction::Start => "agent started".to_owned(),
+        };
+        agent(action, world).await
+    } else if let Some(request) = &step.request {
+        requests(std::slice::from_ref(request), step, None, world, result).await
+    } else if let Some(list) = &step.transparent {
+        requests(list, step, baseline.as_ref(), world, result).await
+    } else if let Some(call) = &step.call {
+        act::call(&step.name, call, expect, world, result).await
+    } else if let Some(login) = &step.login {
+        act::login(login, expect, world, result).await
+    } else if let Some(actor) = &step.enrol_mfa {
+        act::enrol(actor, world, result).await
+    } else if let Some(actor) = &step.step_up {
+        act::step_up(actor, step.wrong_code, expect, world, result).await
+    } else if let Some(clock) = step.clock {
+        act::clock(clock, world, result).await
+    } else if let Some(action) = step.plane {
+        act::plane(action, world, result);
+        Ok(())
+    } else if let Some(start) = &step.start_traffic {
+        traffic::start(start, &scenario.actors, world, result)
+    } else if let Some(stop) = &step.stop_traffic {
+        traffic::stop(stop, world, result).await
+    } else if let Some(wanted) = &step.arrived {
+        arrived(wanted, step, world, result).await
+    } else {
+        anyhow::bail!("the step does nothing")
+    }
+}
+
+/// Waits for the records of steps before. The control plane's account of what it got must have no gap.
+async fn arrived(wanted: &Arrived, step: &Step, world: &mut World, result: &mut StepResult) -> Result<()> {
+    let Arrived { since, within_ms } = wanted;
+    result.action = format!("records since step `{since}`");
+    let from = *world.marks.get(since).context("the step was not run")?;
+    let target = expect::records_wanted(step, 0);
+    let begin = Instant::now();
+    let records = loop {
+        if let Some(engine) = world.engine.as_mut() {
+            engine.flush().await.context("collecting decisions")?;
+        }
+        let records = world.plane.logs(from).await.context("reading the access log")?.logs;
+        if records.len() as u64 >= target || begin.elapsed() > Duration::from_millis(*within_ms) {
+            break records;
+        }
+        tokio::time::sleep(RECORDS_POLL).await;
+    };
+    // One too many would come about now.
+    tokio::time::sleep(RECORDS_SETTLE).await;
+    let records = if records.len() as u64 > target { records } else { world.plane.logs(from).await?.logs };
+    result.notes.push(format!(
+        "{} records, {:.1} s after the step began",
+        records.len(),
+        begin.elapsed().as_secs_f64()
+    ));
+    expect::log(step, 0, &records, &mut result.reasons);
+    let mut ids: Vec<&str> = records.iter().map(|record| record.decision_id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() != records.len() {
+        result.reasons.push(format!("{} records are there twice", records.len() - ids.len()));
+    }
+    for (agent, missing, dropped) in world.plane.streams().await? {
+        if missing + dropped > 0 {
+            result.reasons.push(format!("records of {agent}: {missing} missing, {dropped} lost"));
+        }
+    }
+    result.records_total = records.len() as u64;
+    result.records = records.into_iter().take(RECORDS_MAX).collect();
+    Ok(())
 }
 
 async fn agent(action: AgentAction, world: &mut World) -> Result<()> {
@@ -74,7 +145,13 @@ async fn requests(
     let to = world.engine.as_ref().context("no engine is started")?.addr();
     let log_from = world.plane.log_end().await?;
     let before = world.app.seen().await.context("asking the application")?;
-    let seen = send::watch(list, step, world, to).await?;
+    let seen = match (step.until, list) {
+        (Some(until), [request]) => {
+            let sent = send::until(request, step, until, world, to, &mut result.notes).await?;
+            send::Seen { sent, app: Vec::new() }
+        }
+        _ => send::watch(list, step, world, to).await?,
+    };
     let after = world.app.seen().await.context("asking the application")?;
     result.requests = seen.sent.replies.len() as u64;
     result.statuses = statuses(&seen.sent);

@@ -1,5 +1,7 @@
 //! What the types cannot say: references that lead somewhere, steps that can do something, policies that compile.
 
+mod actions;
+
 use std::path::Path;
 
 use portcullis_wire::Policy;
@@ -11,9 +13,11 @@ use super::{Actor, Expect, Request, Scenario, Step};
 use crate::FileProblem;
 use crate::engine::{EngineKind, reason_slugs};
 
+use actions::Made;
+
 /// All problems of a scenario.
 pub(super) fn check(file: &Path, scenario: &Scenario, root: &Located) -> Vec<FileProblem> {
-    let mut checker = Checker { file, scenario, root, problems: Vec::new() };
+    let mut checker = Checker { file, scenario, root, made: Made::default(), problems: Vec::new() };
     checker.top();
     checker.policies();
     for (name, actor) in &scenario.actors {
@@ -29,6 +33,7 @@ struct Checker<'a> {
     file: &'a Path,
     scenario: &'a Scenario,
     root: &'a Located,
+    made: Made,
     problems: Vec<FileProblem>,
 }
 
@@ -94,15 +99,17 @@ impl Checker<'_> {
 
     fn step(&mut self, n: usize, step: &Step) {
         let way = [At::Key("steps"), At::Index(n)];
-        let Step { name, engines, request, set_mode, transparent, agent, repeat, connection: _, expect } =
-            step;
-        let actions = [request.is_some(), set_mode.is_some(), transparent.is_some(), agent.is_some()];
-        if actions.iter().filter(|given| **given).count() != 1 {
-            let message = format!("step `{name}` must do one thing");
+        let Step { name, engines, request, transparent, agent, repeat, expect, .. } = step;
+        let deeds = Self::deeds(step);
+        if deeds.len() != 1 {
+            let message = match deeds.as_slice() {
+                [] => format!("step `{name}` must do one thing"),
+                several => format!("step `{name}` must do one thing, not {}", several.join(", ")),
+            };
             self.refuse(
                 &way,
                 message,
-                "give exactly one of `request`, `set_mode`, `transparent` and `agent`",
+                "give exactly one of `request`, `call`, `login` and so on: see schema.json",
             );
         }
         if *repeat == 0 {
@@ -130,6 +137,7 @@ impl Checker<'_> {
                 self.request(&[way[0], way[1], At::Key("transparent"), At::Index(i)], request);
             }
         }
+        self.actions(&way, step);
         self.expect(&way, step, expect);
     }
 
@@ -139,10 +147,11 @@ impl Checker<'_> {
             let at = [way, &[At::Key("segment_bytes")]].concat();
             self.refuse(&at, "a piece cannot be empty", "write 1 or more, or leave it out");
         }
+        let known = self.actor_names();
         if let Some(actor) = actor
-            && !self.scenario.actors.contains_key(actor)
+            && !known.contains(actor)
         {
-            let known: Vec<&str> = self.scenario.actors.keys().map(String::as_str).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
             let remedy = match nearest(actor, &known) {
                 Some(name) => format!("did you mean `{name}`? Actors of this file: {}", known.join(", ")),
                 None => format!("define it under `actors:`; known: {}", known.join(", ")),
@@ -178,12 +187,17 @@ impl Checker<'_> {
         }
     }
 
+    /// Those of the file and those that logged in.
+    fn actor_names(&self) -> Vec<String> {
+        self.scenario.actors.keys().chain(&self.made.actors).cloned().collect()
+    }
+
     /// `{{name}}` in a raw text stands for the actor's token.
     fn tokens_in(&mut self, way: &[At<'_>], raw: &str) {
         for part in raw.split("{{").skip(1) {
             let name = part.split("}}").next().unwrap_or_default();
-            if part.contains("}}") && !self.scenario.actors.contains_key(name) {
-                let known: Vec<&str> = self.scenario.actors.keys().map(String::as_str).collect();
+            let known = self.actor_names();
+            if part.contains("}}") && !known.iter().any(|known| known == name) {
                 let remedy =
                     format!("`{{{{name}}}}` stands for an actor's token; actors: {}", known.join(", "));
                 self.refuse(&[way, &[At::Key("raw")]].concat(), format!("no actor `{name}`"), remedy);
@@ -192,7 +206,7 @@ impl Checker<'_> {
     }
 
     fn expect(&mut self, way: &[At<'_>], step: &Step, expect: &Expect) {
-        let Expect { status, statuses, closed, headers, body_contains, app_requests, app_bytes, log } =
+        let Expect { status, statuses, closed, headers, body_contains, json, app_requests, app_bytes, log } =
             expect;
         let way = [way, &[At::Key("expect")]].concat();
         if [*status].iter().flatten().chain(statuses.iter().flatten()).any(|s| !(100..600).contains(s)) {
@@ -213,7 +227,15 @@ impl Checker<'_> {
             let message = format!("step `{}` expects nothing, so it cannot fail", step.name);
             self.refuse(&way[..2], message, "add `expect:` with a status, an app count or log records");
         }
-        if (step.set_mode.is_some() || step.agent.is_some()) && !nothing {
+        let asks = step.call.is_some() || step.login.is_some() || step.step_up.is_some();
+        if !json.is_empty() && !asks {
+            let at = [&way[..], &[At::Key("json")]].concat();
+            self.refuse(&at, "`json` is about an answer of the control plane", "use it with a `call`");
+        }
+        let of_requests = statuses.is_some() || closed.is_some() || !headers.is_empty();
+        let of_requests = of_requests || app_requests.is_some() || app_bytes.is_some() || !log.is_empty();
+        let sends = step.request.is_some() || step.transparent.is_some() || step.arrived.is_some();
+        if (!sends && of_requests) || (!sends && !asks && !nothing) {
             self.refuse(&way, "this step sends no request", "put the expectations on a step with requests");
         }
         let rules: Vec<String> = self.scenario.policies.iter().flat_map(|p| p.rule_ids()).collect();

@@ -12,7 +12,7 @@ use crate::limits;
 pub(super) fn bound(draft: &mut Draft, rng: &mut Rng, parties: &[Party]) {
     let over = rng.one_in(2);
     draft.minimal(parties);
-    let (what, refused) = match rng.below(10) {
+    let (what, refused) = match rng.below(11) {
         0 => ("levels", levels(draft, rng, over)),
         1 => ("tokens", tokens(draft, over)),
         2 => ("strings of known claims", strings(draft, over)),
@@ -22,6 +22,7 @@ pub(super) fn bound(draft: &mut Draft, rng: &mut Rng, parties: &[Party]) {
         6 => ("octets of the header", header(draft, over)),
         7 => ("characters of the token", token(draft, parties, over)),
         8 => ("octets of a name that is recognised", recognised(draft, rng, parties, over)),
+        9 => ("octets of a claim by which tokens are revoked", revocable(draft, rng, over)),
         _ => {
             unbounded(draft);
             return draft.expect(Ok(()), "long strings where nothing is bound");
@@ -124,6 +125,13 @@ fn recognised(draft: &mut Draft, rng: &mut Rng, parties: &[Party], over: bool) -
     };
     object.set(member, quote(&if over { name(known) } else { known.clone() }));
     reason
+}
+
+/// A value that is too long to be looked up among those that are revoked.
+fn revocable(draft: &mut Draft, rng: &mut Rng, over: bool) -> Reason {
+    let claim = *rng.pick(&["sub", "sid", "jti", "org_id"]);
+    draft.claims.set(claim, quote(&"v".repeat(limits::NAME_MAX + usize::from(over))));
+    Reason::TokenRevoked
 }
 
 /// Strings without a bound: unknown, deeper, or without an escape.

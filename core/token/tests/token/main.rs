@@ -10,6 +10,7 @@ mod header;
 mod jwk;
 mod order;
 mod properties;
+mod revocation;
 mod rfc;
 mod signature;
 mod times;

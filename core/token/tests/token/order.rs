@@ -1,9 +1,9 @@
 //! The order of the checks: a token with two faults is refused for the first.
 
 use portcullis_token::verify;
-use portcullis_wire::Reason;
+use portcullis_wire::{Reason, Revocation, RevokedClaim};
 
-use crate::fixture::{ES256, NOW_S, claims, ec, encode, refused, store};
+use crate::fixture::{ES256, ISSUER, NOW_S, claims, ec, encode, refused, store};
 
 /// Faults in the order of the checks. The token has `faults` and is refused for the first of them.
 #[test]
@@ -35,7 +35,16 @@ fn first_fault_decides() {
                 parts.behind = "A"
             }
         }),
+        (Reason::TokenRevoked, |parts| parts.claims.push(("sub", "\"revoked\""))),
     ];
+    let revoked = Revocation {
+        issuer: ISSUER.to_owned(),
+        claim: RevokedClaim::Sub,
+        value: "revoked".to_owned(),
+        not_before: None,
+        expires_at: 0,
+    };
+    let store = store().clone().with_revocations(&[revoked]);
     for (first, (reason, _)) in faults.iter().enumerate() {
         for among in [faults.len(), first + 2] {
             let mut parts = Parts { header: ES256, claims: vec![], raw_claims: None, before: "", behind: "" };
@@ -47,7 +56,7 @@ fn first_fault_decides() {
             let input = format!("{}.{}", encode(parts.header), encode(claims));
             let signature = encode(ec().signature(input.as_bytes()));
             let token = format!("{}{input}.{signature}{}", parts.before, parts.behind);
-            refused(verify(token.as_bytes(), store(), NOW_S), *reason);
+            refused(verify(token.as_bytes(), &store, NOW_S), *reason);
         }
     }
 }

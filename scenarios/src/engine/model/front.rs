@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use portcullis_mock_control_plane::Clock;
 use portcullis_verdict::{Connection, Fate, Handled};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +87,7 @@ fn judge(connection: &mut Connection, segment: &[u8], peer: SocketAddr, port: u1
     if rules.policies.port_enforces(port).is_none() {
         return Fate::Pass;
     }
-    let now_s = Clock::system().now_s();
+    let now_s = shared.now_s();
     let begin = Instant::now();
     let Handled { fate, records } = connection.segment(segment, &rules.policies, &rules.keys, now_s);
     let took = begin.elapsed();
