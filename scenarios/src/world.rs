@@ -64,6 +64,7 @@ impl World {
             api_key: API_KEY.to_owned(),
             audiences: audiences.clone(),
             leeway_s: *leeway_s,
+            ..TenantConfig::default()
         };
         let server = ControlPlane::start(Config::for_tests(tenant_config)).await;
         let server = server.context("starting the control plane").map_err(WorldError::Failed)?;
