@@ -66,8 +66,7 @@ impl KeyRing {
     /// A ring whose only key is active.
     pub(crate) fn new(kid: String, key: SigningKey, now_s: u64) -> KeyRing {
         let mut rows = Table::default();
-        let row =
-            KeyRow { kid, number: 0, key, state: KeyState::Active, published_s: now_s, since_s: now_s };
+        let row = KeyRow { kid, number: 0, key, state: KeyState::Active, published_s: now_s, since_s: now_s };
         rows.insert(row.kid.clone(), row);
         KeyRing { rows, made: 1, schedule: None }
     }

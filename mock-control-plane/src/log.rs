@@ -89,9 +89,9 @@ impl Log {
 
     /// Each stream with its agent and name.
     pub(crate) fn streams(&self) -> impl Iterator<Item = (&str, &str, Stream)> {
-        self.streams.iter().filter_map(|(key, state)| {
-            key.split_once('/').map(|(agent, stream)| (agent, stream, *state))
-        })
+        self.streams
+            .iter()
+            .filter_map(|(key, state)| key.split_once('/').map(|(agent, stream)| (agent, stream, *state)))
     }
 
     /// Records from number `after` on, oldest first, each with its number.

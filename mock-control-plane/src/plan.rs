@@ -47,9 +47,9 @@ impl Plan {
     /// Refuses more than the plan allows. What was there before a change of plan stays.
     pub(crate) fn need_room(self, what: &str, count: usize, max: Option<usize>) -> Result<(), Problem> {
         match max {
-            Some(max) if count > max => Err(Problem::plan(format!(
-                "the plan allows {max} {what}; remove one, or change the plan"
-            ))),
+            Some(max) if count > max => {
+                Err(Problem::plan(format!("the plan allows {max} {what}; remove one, or change the plan")))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -103,6 +103,9 @@ mod tests {
         revocations.add(RevokedClaim::Jti, "new", None, expires_at - 1);
         assert_eq!(revocations.list("i").len(), 2);
         revocations.add(RevokedClaim::Jti, "newer", None, expires_at);
-        assert_eq!(revocations.list("i").iter().map(|r| r.value.as_str()).collect::<Vec<_>>(), ["new", "newer"]);
+        assert_eq!(
+            revocations.list("i").iter().map(|r| r.value.as_str()).collect::<Vec<_>>(),
+            ["new", "newer"]
+        );
     }
 }

@@ -84,7 +84,9 @@ impl Hexadecimal {
         let octet = |at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(octet).collect();
         let value = bytes.and_then(|bytes| T::try_from(bytes).ok());
-        value.ok_or_else(|| serde::de::Error::custom("not octets in hexadecimal, or not as many as there must be"))
+        value.ok_or_else(|| {
+            serde::de::Error::custom("not octets in hexadecimal, or not as many as there must be")
+        })
     }
 }
 

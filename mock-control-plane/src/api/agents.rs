@@ -5,8 +5,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 use portcullis_wire::Jwk;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::extract::{Body, Manager};

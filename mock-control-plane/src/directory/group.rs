@@ -167,7 +167,7 @@ impl Directory {
 
     /// A group holds users of its own organisation only.
     fn need_members(&self, org: Option<&str>, members: &BTreeSet<String>) -> Result<(), Refusal> {
-        let fits = |id: &&String| self.users.get(*id).is_none_or(|user| user.org.as_deref() != org);
+        let fits = |id: &&String| self.users.get(id).is_none_or(|user| user.org.as_deref() != org);
         match members.iter().find(fits) {
             Some(_) => Err(Refusal::NotFound("user")),
             None => Ok(()),

@@ -61,7 +61,12 @@ impl Changes {
     }
 
     /// Notes the one row of a kind, if it is another than the one `written`.
-    pub(crate) fn note_one<T: Serialize>(&mut self, kind: &'static str, written: &mut Option<String>, row: &T) {
+    pub(crate) fn note_one<T: Serialize>(
+        &mut self,
+        kind: &'static str,
+        written: &mut Option<String>,
+        row: &T,
+    ) {
         self.note(kind, "", Some(row));
         if let Some(rows) = &mut self.rows {
             let same = rows.last().is_some_and(|change| change.body == *written);
