@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use portcullis_mock_control_plane::{Config, ControlPlane, TenantConfig};
+use portcullis_mock_control_plane::{Config, ControlPlane, Plan, TenantConfig};
 use portcullis_scenarios::{publish_policies, spec};
 
 use crate::{Exit, output};
 
-/// Serve policies, keys and the access log of one tenant, from memory
+/// Serve policies, keys, users and the access log of one tenant, from memory or a file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   portcullis control-plane --api-key sesame --policy policy.yaml
   portcullis control-plane --api-key sesame --test-api
+  portcullis control-plane --api-key sesame --state plane.db --plan scale
   curl -H 'X-API-Key: sesame' http://127.0.0.1:8787/manage/v1/acme/access/policies
   curl -d '{\"claims\":{\"roles\":[\"reader\"]}}' http://127.0.0.1:8787/v1/acme/test/mint
 
@@ -38,13 +39,40 @@ pub struct Args {
     /// Policy file to begin with; can be given again
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
+    /// Keep the state in this SQLite file, made if there is none, readable by its owner only: it holds signing keys.
+    /// Whatever was answered survives the end of the process, by whatever signal. Without it the state is in memory
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Plan of the tenant: its limits, and how long the access log is kept [default: what the state says, or enterprise]
+    #[arg(long, value_enum)]
+    plan: Option<PlanName>,
     /// Offer the test interface: a mint for any token, faults on demand, a movable clock
     #[arg(long)]
     test_api: bool,
 }
 
+/// A plan by its name.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PlanName {
+    /// 3 agents, 10 protected ports, 14 days of access log
+    Scale,
+    /// Any number of agents and ports, 365 days of access log
+    Enterprise,
+}
+
+// === impl PlanName ===
+
+impl From<PlanName> for Plan {
+    fn from(name: PlanName) -> Plan {
+        match name {
+            PlanName::Scale => Plan::Scale,
+            PlanName::Enterprise => Plan::Enterprise,
+        }
+    }
+}
+
 pub fn control_plane(args: Args) -> Exit {
-    let Args { listen, tenant, api_key, audience, leeway_s, policy, test_api } = args;
+    let Args { listen, tenant, api_key, audience, leeway_s, policy, state, plan, test_api } = args;
     let mut policies = Vec::new();
     for file in &policy {
         match spec::load_policies(file) {
@@ -52,8 +80,14 @@ pub fn control_plane(args: Args) -> Exit {
             Err(problems) => return Ok(output::refuse(&problems)),
         }
     }
-    let row = TenantConfig { name: tenant.clone(), api_key: api_key.clone(), audiences: audience, leeway_s };
-    let config = Config { listen, tenants: vec![row], test_api, ..Config::default() };
+    let row = TenantConfig {
+        name: tenant.clone(),
+        api_key: api_key.clone(),
+        audiences: audience,
+        leeway_s,
+        plan: plan.map(Plan::from),
+    };
+    let config = Config { listen, tenants: vec![row], test_api, state, ..Config::default() };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {

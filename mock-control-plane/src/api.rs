@@ -42,6 +42,8 @@ pub(crate) fn router(shared: Shared, test_api: bool) -> Router {
     router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
+        .layer(from_fn_with_state(shared.clone(), crate::server::upkeep))
+        .layer(from_fn_with_state(shared.clone(), crate::server::durable))
         .layer(from_fn_with_state(shared.clone(), crate::faults::apply))
         .layer(from_fn(crate::extract::whole_body))
         .with_state(shared)
@@ -55,6 +57,7 @@ fn access() -> Router<Shared> {
         .route(&access("agents/register"), post(agents::register))
         .route(&access("agents/{agent}"), delete(agents::remove))
         .route(&access("agents/{agent}/config"), get(bundle::get))
+        .route(&access("agents/{agent}/bundle-key"), get(bundle::key))
         .route(&access("agents/{agent}/heartbeat"), post(inventory::heartbeat))
         .route(&access("agents/{agent}/services"), post(inventory::put_services))
         .route(&access("agents/{agent}/endpoints"), post(inventory::put_endpoints))
@@ -80,6 +83,10 @@ fn management() -> Router<Shared> {
         .route(&manage("scim/tokens/{token}"), delete(scim::tokens::remove))
         .route(&manage("keys"), get(keys::list).post(keys::add))
         .route(&manage("keys/rotate"), post(keys::rotate))
+        .route(
+            &manage("keys/rotation"),
+            get(keys::schedule).put(keys::set_schedule).delete(keys::end_schedule),
+        )
         .route(&manage("keys/{kid}"), delete(keys::retire))
         .route(&manage("keys/{kid}/activate"), post(keys::activate))
         .route(&manage("keys/{kid}/revoke"), post(keys::revoke))

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
-use crate::Clock;
+use crate::{Clock, Plan};
 
 /// Configuration of a [`ControlPlane`](crate::ControlPlane). The default is one for demonstrations: loopback, port
 /// 8787, the tenant `acme` with the API key `sk_demo`, test interface on.
@@ -26,6 +27,9 @@ pub struct Config {
     pub session_ttl_s: u64,
     /// Rounds of PBKDF2-HMAC-SHA256 for passwords and backup codes.
     pub password_rounds: NonZeroU32,
+    /// File that holds the state, made if there is none; absent: the state ends with the process. What was answered
+    /// survives the process's death by any signal, and the machine's. The file holds signing keys.
+    pub state: Option<PathBuf>,
 }
 
 /// A tenant to create.
@@ -39,6 +43,8 @@ pub struct TenantConfig {
     pub audiences: Vec<String>,
     /// Clock leeway of token checks, seconds.
     pub leeway_s: u32,
+    /// What the tenant may have; absent: what the state file says, or [`Plan::Enterprise`].
+    pub plan: Option<Plan>,
 }
 
 /// Longest lifetime of an access token, seconds: bounds how long a revocation has to be remembered.
@@ -75,6 +81,7 @@ impl Default for Config {
             access_token_ttl_s: 900,
             session_ttl_s: 7 * 86_400,
             password_rounds: ROUNDS,
+            state: None,
         }
     }
 }
@@ -88,6 +95,7 @@ impl Default for TenantConfig {
             api_key: "sk_demo".to_owned(),
             audiences: vec!["portcullis-demo".to_owned()],
             leeway_s: 5,
+            plan: None,
         }
     }
 }

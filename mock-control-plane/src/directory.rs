@@ -10,7 +10,7 @@ mod org;
 mod role;
 mod user;
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use effective::Effective;
 pub(crate) use group::{Group, GroupDraft};
@@ -18,19 +18,21 @@ pub(crate) use org::{Org, OrgDraft};
 pub(crate) use role::{Role, RoleDraft};
 pub(crate) use user::{User, UserDraft};
 
+use crate::store::{Changes, Stored, Table, Unreadable};
 use crate::{FieldError, Problem};
 
 /// A tenant's directory.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    orgs: BTreeMap<String, Org>,
-    users: BTreeMap<String, User>,
-    groups: BTreeMap<String, Group>,
-    roles: BTreeMap<String, Role>,
+    orgs: Table<Org>,
+    users: Table<User>,
+    groups: Table<Group>,
+    roles: Table<Role>,
 }
 
 /// What whoever asks may see.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Scope {
     /// Everything of the tenant.
     Tenant,
@@ -56,6 +58,29 @@ pub(crate) enum Refusal {
 
 /// Longest name, bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 240;
+
+// === impl Directory ===
+
+impl Directory {
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        let Directory { orgs, users, groups, roles } = self;
+        orgs.drain("org", changes);
+        users.drain("user", changes);
+        groups.drain("group", changes);
+        roles.drain("role", changes);
+    }
+
+    /// The directory as it was written.
+    pub(crate) fn load(stored: &mut Stored) -> Result<Directory, Unreadable> {
+        Ok(Directory {
+            orgs: Table::load("org", stored)?,
+            users: Table::load("user", stored)?,
+            groups: Table::load("group", stored)?,
+            roles: Table::load("role", stored)?,
+        })
+    }
+}
 
 // === impl Scope ===
 

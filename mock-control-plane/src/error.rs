@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why a control plane could not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,20 @@ pub enum StartError {
         /// The tenant.
         tenant: String,
         /// What the mint said.
+        reason: String,
+    },
+    /// The state file cannot be used.
+    #[error("state file {}: {reason}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        reason: String,
+    },
+    /// What there is at the start cannot be written.
+    #[error("{reason}")]
+    Write {
+        /// What was said.
         reason: String,
     },
     /// A tenant that cannot be served.

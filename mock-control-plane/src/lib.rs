@@ -1,5 +1,5 @@
-//! A control plane for tests, scenarios and demonstrations: the HTTP interface of the real one with an in-memory
-//! store. It serves agents (registration, bundles, logs), people (policies, keys, the directory), users (login, second
+//! A control plane for tests, scenarios and demonstrations: the HTTP interface of the real one with a store in memory,
+//! or in a file. It serves agents (registration, bundles, logs), people (policies, keys, the directory), users (login, second
 //! factor, sessions) and other directories (SCIM); and it has what tests need: a mint that also makes broken tokens,
 //! faults on demand, a movable clock.
 //!
@@ -24,9 +24,11 @@ mod key_ring;
 mod log;
 mod mfa;
 mod password;
+mod plan;
 mod problem;
 mod qr;
 mod revocation;
+mod rotation;
 mod scim;
 mod secret;
 mod server;
@@ -41,5 +43,6 @@ mod totp;
 pub use clock::Clock;
 pub use config::{Config, TenantConfig};
 pub use error::StartError;
+pub use plan::Plan;
 pub use problem::{FieldError, Problem};
 pub use server::{ControlPlane, Handle};

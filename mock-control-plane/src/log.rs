@@ -3,21 +3,28 @@
 //! **Invariant:** the oldest records go first, and how many went is known. **Invariant:** a record that carries a
 //! sequence number is taken once, however often it is sent.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use portcullis_wire::AccessLog;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Changes, Sequence, Stored, Table, Unreadable};
 
 /// A bounded, numbered sequence of log records.
 #[derive(Default)]
 pub(crate) struct Log {
-    records: VecDeque<AccessLog>,
-    /// Number of the oldest record held; also how many were forgotten.
-    first: u64,
-    streams: BTreeMap<(String, String), Stream>,
+    records: Sequence<Received>,
+    /// By agent and name, with a slash between them.
+    streams: Table<Stream>,
+}
+
+/// A record, and when it came, seconds since the epoch.
+#[derive(Debug, Deserialize, Serialize)]
+struct Received {
+    at_s: u64,
+    record: AccessLog,
 }
 
 /// One agent's numbered records; an agent starts a new stream when it has lost its old one's numbers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Stream {
     /// Sequence number that comes next.
     pub next_seq: u64,
@@ -47,8 +54,8 @@ const STREAMS_MAX: usize = 64;
 
 impl Log {
     /// Appends records without numbers: at least once each.
-    pub(crate) fn append(&mut self, records: Vec<AccessLog>) {
-        records.into_iter().for_each(|record| self.push(record));
+    pub(crate) fn append(&mut self, records: Vec<AccessLog>, now_s: u64) {
+        records.into_iter().for_each(|record| self.push(record, now_s));
     }
 
     /// Takes a batch whose records are numbered from `first_seq` on; those that came before are left out. `None` when
@@ -60,10 +67,11 @@ impl Log {
         first_seq: u64,
         dropped: u64,
         records: Vec<AccessLog>,
+        now_s: u64,
     ) -> Option<Taken> {
-        let key = (agent.to_owned(), stream.to_owned());
+        let key = format!("{agent}/{stream}");
         let known = self.streams.get(&key).copied();
-        if known.is_none() && self.streams.keys().filter(|(of, _)| of == agent).count() >= STREAMS_MAX {
+        if known.is_none() && self.streams().filter(|(of, _, _)| *of == agent).count() >= STREAMS_MAX {
             return None;
         }
         let mut state = known.unwrap_or_default();
@@ -73,7 +81,7 @@ impl Log {
         state.next_seq = state.next_seq.max(first_seq.saturating_add(count));
         state.dropped = state.dropped.max(dropped);
         for record in records.into_iter().skip(usize::try_from(duplicates).unwrap_or(usize::MAX)) {
-            self.push(record);
+            self.push(record, now_s);
         }
         self.streams.insert(key, state);
         Some(Taken { accepted: count - duplicates, duplicates, stream: state })
@@ -81,31 +89,47 @@ impl Log {
 
     /// Each stream with its agent and name.
     pub(crate) fn streams(&self) -> impl Iterator<Item = (&str, &str, Stream)> {
-        self.streams.iter().map(|((agent, stream), state)| (agent.as_str(), stream.as_str(), *state))
+        self.streams
+            .iter()
+            .filter_map(|(key, state)| key.split_once('/').map(|(agent, stream)| (agent, stream, *state)))
     }
 
     /// Records from number `after` on, oldest first, each with its number.
     pub(crate) fn since(&self, after: u64) -> impl DoubleEndedIterator<Item = (u64, &AccessLog)> {
-        let skip = usize::try_from(after.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let first = self.first;
-        self.records.iter().enumerate().skip(skip).map(move |(n, record)| (first + n as u64, record))
+        self.records.since(after).map(|(number, received)| (number, &received.record))
     }
 
     /// Number that the next record will get: how many there ever were.
     pub(crate) fn next(&self) -> u64 {
-        self.first + self.records.len() as u64
+        self.records.next()
     }
 
     /// How many were forgotten.
     pub(crate) fn forgotten(&self) -> u64 {
-        self.first
+        self.records.forgotten()
     }
 
-    fn push(&mut self, record: AccessLog) {
-        if self.records.len() == RECORDS_MAX {
-            self.records.pop_front();
-            self.first += 1;
-        }
-        self.records.push_back(record);
+    /// Forgets the records that came before `from_s`; how many. An agent's own times do not count: its clock may be
+    /// wrong, and what it spooled would go before anybody saw it.
+    pub(crate) fn forget_before(&mut self, from_s: u64) -> u64 {
+        self.records.forget_while(|received| received.at_s < from_s)
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.records.drain("log", changes);
+        self.streams.drain("stream", changes);
+    }
+
+    /// The log as it was written.
+    pub(crate) fn load(stored: &mut Stored, forgotten: u64) -> Result<Log, Unreadable> {
+        Ok(Log {
+            records: Sequence::load("log", stored, forgotten)?,
+            streams: Table::load("stream", stored)?,
+        })
+    }
+
+    fn push(&mut self, record: AccessLog, now_s: u64) {
+        self.records.push(Received { at_s: now_s, record }, RECORDS_MAX);
     }
 }

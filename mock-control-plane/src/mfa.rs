@@ -23,14 +23,14 @@ pub(crate) enum MfaPolicy {
 }
 
 /// A user's second factor, if any.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Mfa {
     factor: Option<Factor>,
     backup: Option<BackupCodes>,
 }
 
 /// A TOTP secret.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Factor {
     /// Identifier.
     pub id: String,
@@ -45,7 +45,7 @@ pub(crate) struct Factor {
 }
 
 /// Codes for the day the phone is lost, all with one salt: a presented code costs one derivation.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct BackupCodes {
     derivation: Derivation,
     left: Vec<Derived>,

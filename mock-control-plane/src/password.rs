@@ -4,22 +4,25 @@ use std::num::NonZeroU32;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use serde::{Deserialize, Serialize};
 
+use crate::secret::Hexadecimal;
 use crate::{Problem, secret};
 
 /// What turns a secret into what is kept of it. Costs what its rounds cost: use it off the threads that serve.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Derivation {
+    #[serde(with = "Hexadecimal")]
     salt: [u8; 16],
     rounds: NonZeroU32,
 }
 
 /// A derived secret.
-#[derive(Clone, Copy)]
-pub(crate) struct Derived([u8; 32]);
+#[derive(Clone, Copy, Deserialize, Serialize)]
+pub(crate) struct Derived(#[serde(with = "Hexadecimal")] [u8; 32]);
 
 /// What is kept of a password.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 pub(crate) struct PasswordHash {
     derivation: Derivation,
     derived: Derived,

@@ -63,6 +63,11 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed", detail)
     }
 
+    /// 403: more than the tenant's plan allows.
+    pub fn plan(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "plan-limit", "The plan does not allow that", detail)
+    }
+
     /// 404: no such thing.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)

@@ -3,10 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use portcullis_token::mint::SigningKey;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use portcullis_token::mint::{MintError, SigningKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,8 +17,9 @@ use tokio::time::timeout;
 
 use crate::config::ACCESS_TOKEN_TTL_MAX_S;
 use crate::faults::Faults;
-use crate::store::{Store, Tenant};
-use crate::{Clock, Config, StartError, TenantConfig, api};
+use crate::rotation::rotate_due;
+use crate::store::{Journal, Store, StoreGuard, Tenant};
+use crate::{Clock, Config, Problem, StartError, TenantConfig, api};
 
 /// The control plane; see [`ControlPlane::start`].
 #[derive(Debug)]
@@ -27,12 +31,14 @@ pub struct Handle {
     addr: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<io::Result<()>>,
+    journal: Option<Journal>,
 }
 
 /// What every request handler shares.
 #[derive(Clone)]
 pub(crate) struct Shared {
     store: Arc<Mutex<Store>>,
+    journal: Option<Journal>,
     /// The clock.
     pub(crate) clock: Clock,
     /// Faults to show.
@@ -54,6 +60,8 @@ pub(crate) struct Limits {
     pub password_rounds: NonZeroU32,
 }
 
+/// How often the clock is looked at without a request.
+const TICK: Duration = Duration::from_millis(250);
 /// Longest wait for requests in progress when stopping.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -74,35 +82,43 @@ impl ControlPlane {
             access_token_ttl_s,
             session_ttl_s,
             password_rounds,
+            state,
         } = config;
         let listener =
             TcpListener::bind(listen).await.map_err(|source| StartError::Bind { addr: listen, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr: listen, source })?;
-        let base = issuer_base.unwrap_or_else(|| format!("http://{addr}"));
-        let mut store = Store::default();
-        for tenant in tenants {
-            let name = tenant.name.clone();
-            if !store.insert(&name, new_tenant(tenant, &base)?) {
-                return Err(StartError::Tenant {
-                    tenant: name,
-                    reason: "its name or its API key is used twice",
-                });
+        let (journal, store) = match state {
+            Some(path) => {
+                let (journal, written) = Journal::open(&path)?;
+                let store = Store::load(written)
+                    .map_err(|error| StartError::State { path, reason: error.to_string() })?;
+                (Some(journal), store)
             }
+            None => (None, Store::default()),
+        };
+        if let Some(ahead_s) = store.ahead_s() {
+            clock.advance(ahead_s - clock.ahead_s());
         }
         let (stop, stopping) = watch::channel(false);
         let access_token_ttl_s = access_token_ttl_s.min(ACCESS_TOKEN_TTL_MAX_S);
         let shared = Shared {
             store: Arc::new(Mutex::new(store)),
+            journal: journal.clone(),
             clock,
             faults: Faults::default(),
             limits: Limits { access_token_ttl_s, session_ttl_s, password_rounds },
             stopping: stopping.clone(),
         };
+        for tenant in tenants {
+            shared.configure(tenant, issuer_base.as_deref(), addr)?;
+        }
+        shared.durable().await.map_err(|problem| StartError::Write { reason: problem.detail })?;
+        tokio::spawn(tick(shared.clone()));
         let router = api::router(shared, test_api);
         let task = tokio::spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
         });
-        Ok(Handle { addr, stop, task })
+        Ok(Handle { addr, stop, task, journal })
     }
 }
 
@@ -124,11 +140,15 @@ impl Handle {
     /// Stops listening, ends idle and waiting connections, and waits a few seconds for requests in progress.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        let Handle { addr: _, stop: _, mut task } = self;
+        let Handle { addr: _, stop: _, mut task, journal } = self;
         // After `wait` has seen the end there is nothing left to wait for.
         if !task.is_finished() && timeout(GRACE, &mut task).await.is_err() {
             // A client that sends half a request and then nothing does not hold us up.
             task.abort();
+        }
+        if let Some(journal) = journal {
+            // Longer only if such a client still holds a part of the server.
+            let _closed = timeout(GRACE, journal.closed()).await.is_ok();
         }
     }
 
@@ -145,8 +165,52 @@ impl Handle {
 
 impl Shared {
     /// The store. Handlers hold it only between two awaits; a handler that panicked left whole rows behind.
-    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn store(&self) -> StoreGuard<'_> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        StoreGuard::new(store, self.journal.as_ref())
+    }
+
+    /// Waits until whatever was changed so far is as safe as it is going to be.
+    pub(crate) async fn durable(&self) -> Result<(), Problem> {
+        match &self.journal {
+            Some(journal) => journal.durable().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does what is due by the clock: rotations, retention.
+    pub(crate) async fn upkeep(&self) -> Result<(), Problem> {
+        rotate_due(self).await?;
+        let now_s = self.clock.now_s();
+        self.store().forget_old_records(now_s);
+        Ok(())
+    }
+
+    /// Makes a tenant, or makes one that was written what the configuration says.
+    fn configure(
+        &self,
+        config: TenantConfig,
+        issuer_base: Option<&str>,
+        addr: SocketAddr,
+    ) -> Result<(), StartError> {
+        let name = config.name.clone();
+        check(&config)?;
+        let issuer = issuer_base.map(|base| format!("{base}/v1/{name}"));
+        let mut store = self.store();
+        let fits = if store.tenant(&name).is_ok() && store.was_loaded(&name) {
+            store.configure(config, issuer)
+        } else {
+            let issuer = issuer.unwrap_or_else(|| format!("http://{addr}/v1/{name}"));
+            let failed = |e: MintError| StartError::Key { tenant: name.clone(), reason: e.to_string() };
+            let key = SigningKey::generate_rs256(2048).map_err(failed)?;
+            let bundle_key = SigningKey::generate_es256().map_err(failed)?;
+            let tenant = Tenant::new(config, issuer, key, bundle_key, self.clock.now_s());
+            store.insert(&name, tenant)
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(StartError::Tenant { tenant: name, reason: "its name or its API key is used twice" })
     }
 }
 
@@ -156,8 +220,38 @@ pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _told_or_dropped = stopping.wait_for(|stop| *stop).await.is_ok();
 }
 
-fn new_tenant(config: TenantConfig, base: &str) -> Result<Tenant, StartError> {
-    let TenantConfig { name, api_key, audiences, leeway_s } = config;
+/// Looks at the clock from time to time: who waits for a change makes no request that would.
+async fn tick(shared: Shared) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {
+                // What fails here fails again, and is answered, at the next request.
+                let _done = shared.upkeep().await.is_ok();
+            }
+            () = stopped(shared.stopping.clone()) => return,
+        }
+    }
+}
+
+/// What time has brought is done before anything else is.
+pub(crate) async fn upkeep(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    match shared.upkeep().await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Waits for the disk before an answer leaves.
+pub(crate) async fn durable(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match shared.durable().await {
+        Ok(()) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn check(config: &TenantConfig) -> Result<(), StartError> {
+    let TenantConfig { name, api_key, audiences, leeway_s: _, plan: _ } = config;
     let refuse = |reason| Err(StartError::Tenant { tenant: name.clone(), reason });
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return refuse("the name must be letters, digits, `-` and `_`");
@@ -168,8 +262,5 @@ fn new_tenant(config: TenantConfig, base: &str) -> Result<Tenant, StartError> {
     if audiences.is_empty() {
         return refuse("at least one audience is needed");
     }
-    let key = SigningKey::generate_rs256(2048)
-        .map_err(|e| StartError::Key { tenant: name.clone(), reason: e.to_string() })?;
-    let issuer = format!("{base}/v1/{name}");
-    Ok(Tenant::new(name, &api_key, issuer, audiences, leeway_s, key))
+    Ok(())
 }

@@ -3,19 +3,22 @@
 //! **Invariant:** a refresh token is used once. One that comes again was stolen, or its successor was: the session
 //! ends (RFC 9700 section 4.14.2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 use crate::secret::{SecretHash, random};
+use crate::store::{Changes, Stored, Table, Unreadable};
 
 /// All sessions of a tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    rows: BTreeMap<String, Session>,
+    rows: Table<Session>,
 }
 
 /// One session.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Session {
     /// Identifier, `sid`.
     pub id: String,
@@ -34,7 +37,7 @@ pub(crate) struct Session {
 }
 
 /// How strongly, and when, a user was authenticated.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Strength {
     /// `auth_time`, seconds since the epoch.
     pub auth_time_s: u64,
@@ -77,7 +80,7 @@ impl Sessions {
         now_s: u64,
         ttl_s: u64,
     ) -> Result<(String, String, Option<String>), Problem> {
-        self.rows.retain(|_, row| now_s < row.expires_s);
+        self.rows.retain(|row| now_s < row.expires_s);
         let of_user = self.rows.values().filter(|row| row.user == user);
         let oldest = of_user.clone().min_by_key(|row| row.created_s).map(|row| row.id.clone());
         let ended = if of_user.count() >= PER_USER_MAX { oldest } else { None };
@@ -116,8 +119,9 @@ impl Sessions {
     /// Uses a refresh token.
     pub(crate) fn refresh(&mut self, presented: &str, now_s: u64) -> Result<Refresh, Problem> {
         let sid = presented.strip_prefix("rt_").and_then(|rest| rest.rsplit_once('_')).map(|(sid, _)| sid);
-        let Some(row) = sid.and_then(|sid| self.get_mut(sid, now_s)) else { return Ok(Refresh::Unknown) };
+        let Some(row) = sid.and_then(|sid| self.get(sid, now_s)) else { return Ok(Refresh::Unknown) };
         let sid = row.id.clone();
+        let Some(row) = self.get_mut(&sid, now_s) else { return Ok(Refresh::Unknown) };
         if row.refresh.matches(presented.as_bytes()) {
             let (refresh_token, hash) = refresh_token(&sid)?;
             row.spent.push_back(std::mem::replace(&mut row.refresh, hash));
@@ -141,9 +145,17 @@ impl Sessions {
 
     /// Ends all sessions of a user; how many.
     pub(crate) fn end_all(&mut self, user: &str) -> usize {
-        let before = self.rows.len();
-        self.rows.retain(|_, row| row.user != user);
-        before - self.rows.len()
+        self.rows.retain(|row| row.user != user)
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.rows.drain("session", changes);
+    }
+
+    /// The sessions as they were written.
+    pub(crate) fn load(stored: &mut Stored) -> Result<Sessions, Unreadable> {
+        Ok(Sessions { rows: Table::load("session", stored)? })
     }
 }
 

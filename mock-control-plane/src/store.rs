@@ -1,31 +1,58 @@
-//! The in-memory store: tenants, and in each one its agents, policies, keys, logs and directory.
+//! The store: tenants, and in each one its agents, policies, keys, logs and directory. It is in memory, and each change
+//! is handed to the [`Journal`] if there is one.
 //!
 //! **Invariant:** a tenant's version grows with every change that the bundle shows, and never shrinks.
 
-use std::collections::BTreeMap;
+mod change;
+mod journal;
+mod sequence;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::MutexGuard;
 
 use portcullis_token::mint::SigningKey;
-use portcullis_wire::{Bundle, Issuer, Policy};
+use portcullis_wire::{Bundle, Issuer, Jwk, Policy};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::watch;
 
-use crate::Problem;
+pub(crate) use self::change::{Changes, Stored, Unreadable};
+pub(crate) use self::journal::Journal;
+pub(crate) use self::sequence::Sequence;
+pub(crate) use self::table::Table;
 use crate::directory::Directory;
 use crate::inventory::{Endpoint, Service};
-use crate::key_ring::KeyRing;
+use crate::key_ring::{KeyRing, RingSettings};
 use crate::log::Log;
 use crate::mfa::MfaPolicy;
+use crate::plan::Plan;
 use crate::revocation::Revocations;
 use crate::scim::ScimTokens;
-use crate::secret::SecretHash;
+use crate::secret::{Kept, SecretHash, fingerprint};
 use crate::session::Sessions;
 use crate::sync_log::SyncLog;
 use crate::throttle::Throttle;
 use crate::ticket::Tickets;
+use crate::{Problem, TenantConfig};
 
 /// Everything.
 #[derive(Default)]
 pub(crate) struct Store {
     tenants: BTreeMap<String, Tenant>,
+    /// How far the clock was moved, seconds: one row, if it was.
+    clock: Table<i64>,
+    /// Tenants that may have changed since they were last written.
+    touched: BTreeSet<String>,
+    /// Tenants from the state file that the configuration did not name so far.
+    loaded: BTreeSet<String>,
+}
+
+/// The store, locked. When it is let go what changed is handed to the journal: whole, and in the order of the changes.
+pub(crate) struct StoreGuard<'a> {
+    store: MutexGuard<'a, Store>,
+    journal: Option<&'a Journal>,
 }
 
 /// One tenant.
@@ -41,9 +68,9 @@ pub(crate) struct Tenant {
     /// Clock leeway, seconds.
     pub leeway_s: u32,
     /// Agents by identifier.
-    pub agents: BTreeMap<String, AgentRow>,
+    pub agents: Table<AgentRow>,
     /// Policies by identifier.
-    pub policies: BTreeMap<String, Policy>,
+    pub policies: Table<Policy>,
     /// Signing keys.
     pub keys: KeyRing,
     /// The access log.
@@ -66,10 +93,52 @@ pub(crate) struct Tenant {
     pub scim_tokens: ScimTokens,
     /// What those directories did.
     pub sync_log: SyncLog,
+    /// What the tenant may have.
+    pub plan: Plan,
+    /// Signs bundles, and nothing else.
+    pub bundle_key: SigningKey,
+    /// The settings as they were last written.
+    written: Option<String>,
+}
+
+/// What of a tenant is not in tables.
+#[derive(Deserialize, Serialize)]
+struct Settings {
+    name: String,
+    api_key: SecretHash,
+    issuer: String,
+    audiences: Vec<String>,
+    leeway_s: u32,
+    version: u64,
+    mfa_policy: MfaPolicy,
+    plan: Plan,
+    keys: RingSettings,
+    logs_forgotten: u64,
+    sync_forgotten: u64,
+    #[serde(with = "Kept")]
+    bundle_key: SigningKey,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct SettingsRef<'a> {
+    name: &'a str,
+    api_key: &'a SecretHash,
+    issuer: &'a str,
+    audiences: &'a [String],
+    leeway_s: u32,
+    version: u64,
+    mfa_policy: MfaPolicy,
+    plan: Plan,
+    keys: RingSettings,
+    logs_forgotten: u64,
+    sync_forgotten: u64,
+    #[serde(with = "Kept")]
+    bundle_key: &'a SigningKey,
 }
 
 /// One registered agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct AgentRow {
     /// Identifier.
     pub id: String,
@@ -88,7 +157,7 @@ pub(crate) struct AgentRow {
 }
 
 /// What an agent last reported; each part is replaced as a whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct AgentReport {
     /// State of the enforcer.
     pub status: Option<String>,
@@ -112,7 +181,54 @@ impl Store {
             return false;
         }
         self.tenants.insert(name.to_owned(), tenant);
+        self.touched.insert(name.to_owned());
         true
+    }
+
+    /// The store as it was written.
+    pub(crate) fn load(written: BTreeMap<String, Stored>) -> Result<Store, Unreadable> {
+        let mut store = Store::default();
+        for (name, mut stored) in written {
+            if name.is_empty() {
+                store.clock = Table::load("clock", &mut stored)?;
+                stored.end()?;
+            } else {
+                let tenant = Tenant::load(stored)?;
+                store.loaded.insert(name.clone());
+                store.tenants.insert(name, tenant);
+            }
+        }
+        Ok(store)
+    }
+
+    /// How far the clock was moved, seconds, if it was.
+    pub(crate) fn ahead_s(&self) -> Option<i64> {
+        self.clock.get(AHEAD).copied()
+    }
+
+    /// Whether that tenant comes from the state file, and was not configured yet.
+    pub(crate) fn was_loaded(&self, name: &str) -> bool {
+        self.loaded.contains(name)
+    }
+
+    /// Makes a tenant of the state file what its configuration says; `false` if its API key is taken.
+    pub(crate) fn configure(&mut self, config: TenantConfig, issuer: Option<String>) -> bool {
+        let name = config.name.clone();
+        self.loaded.remove(&name);
+        let key = SecretHash::of(config.api_key.as_bytes());
+        let taken = self.tenants.values().any(|other| other.name != name && other.api_key == key);
+        match self.tenant_mut(&name) {
+            Ok(tenant) if !taken => {
+                tenant.configure(config, issuer);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    /// Every tenant.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
     }
 
     /// The tenant of that name.
@@ -122,7 +238,24 @@ impl Store {
 
     /// The tenant of that name, to change it.
     pub(crate) fn tenant_mut(&mut self, name: &str) -> Result<&mut Tenant, Problem> {
-        self.tenants.get_mut(name).ok_or_else(|| no_tenant(name))
+        let tenant = self.tenants.get_mut(name).ok_or_else(|| no_tenant(name))?;
+        self.touched.insert(name.to_owned());
+        Ok(tenant)
+    }
+
+    /// Forgets records of the access log that are older than the tenants' plans keep them.
+    pub(crate) fn forget_old_records(&mut self, now_s: u64) {
+        for (name, tenant) in &mut self.tenants {
+            if tenant.logs.forget_before(now_s.saturating_sub(tenant.plan.retention_s())) > 0 {
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    /// The clock was moved so far, seconds.
+    pub(crate) fn clock_moved(&mut self, ahead_s: i64) {
+        self.clock.insert(AHEAD.to_owned(), ahead_s);
+        self.touched.insert(String::new());
     }
 
     /// The tenant with that API key. All are compared: the time does not tell which one matched.
@@ -139,27 +272,68 @@ impl Store {
     }
 }
 
+// === impl StoreGuard ===
+
+impl<'a> StoreGuard<'a> {
+    /// The locked store, with where its changes go.
+    pub(crate) fn new(store: MutexGuard<'a, Store>, journal: Option<&'a Journal>) -> StoreGuard<'a> {
+        StoreGuard { store, journal }
+    }
+}
+
+impl Drop for StoreGuard<'_> {
+    fn drop(&mut self) {
+        let Store { tenants, clock, touched, loaded: _ } = &mut *self.store;
+        for name in std::mem::take(touched) {
+            let mut changes = self.journal.map_or_else(Changes::forgotten, |_| Changes::recorded());
+            match tenants.get_mut(&name) {
+                Some(tenant) => tenant.drain(&mut changes),
+                None => clock.drain("clock", &mut changes),
+            }
+            let rows = changes.into_rows();
+            if let Some(journal) = self.journal.filter(|_| !rows.is_empty()) {
+                journal.append(&name, rows);
+            }
+        }
+    }
+}
+
+impl Deref for StoreGuard<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl DerefMut for StoreGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+}
+
 // === impl Tenant ===
 
 impl Tenant {
     /// A tenant with its first key and nothing else.
     pub(crate) fn new(
-        name: String,
-        api_key: &str,
+        config: TenantConfig,
         issuer: String,
-        audiences: Vec<String>,
-        leeway_s: u32,
         key: SigningKey,
+        bundle_key: SigningKey,
+        now_s: u64,
     ) -> Tenant {
+        let TenantConfig { name, api_key, audiences, leeway_s, plan } = config;
+        let plan = plan.unwrap_or_default();
         Tenant {
             api_key: SecretHash::of(api_key.as_bytes()),
-            revocations: Revocations::new(issuer.clone()),
+            revocations: Revocations::default(),
             issuer,
             audiences,
             leeway_s,
-            agents: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            keys: KeyRing::new(format!("{name}-1"), key),
+            agents: Table::default(),
+            policies: Table::default(),
+            keys: KeyRing::new(format!("{name}-1"), key, now_s),
             logs: Log::default(),
             version: Version::default(),
             directory: Directory::default(),
@@ -169,8 +343,124 @@ impl Tenant {
             mfa_policy: MfaPolicy::default(),
             scim_tokens: ScimTokens::default(),
             sync_log: SyncLog::default(),
+            plan,
+            bundle_key,
+            written: None,
             name,
         }
+    }
+
+    /// The tenant as it was written.
+    pub(crate) fn load(mut stored: Stored) -> Result<Tenant, Unreadable> {
+        let settings = stored.take_one::<Settings>(SETTINGS)?;
+        let settings = settings.ok_or_else(|| Unreadable::new(SETTINGS, "", "is missing"))?;
+        let Settings {
+            name,
+            api_key,
+            issuer,
+            audiences,
+            leeway_s,
+            version,
+            mfa_policy,
+            plan,
+            keys,
+            logs_forgotten,
+            sync_forgotten,
+            bundle_key,
+        } = settings;
+        let tenant = Tenant {
+            name,
+            api_key,
+            issuer,
+            audiences,
+            leeway_s,
+            agents: Table::load("agent", &mut stored)?,
+            policies: Table::load("policy", &mut stored)?,
+            keys: KeyRing::load(&mut stored, keys)?,
+            logs: Log::load(&mut stored, logs_forgotten)?,
+            version: Version(watch::Sender::new(version)),
+            directory: Directory::load(&mut stored)?,
+            sessions: Sessions::load(&mut stored)?,
+            tickets: Tickets::load(&mut stored)?,
+            revocations: Revocations::load(&mut stored)?,
+            throttle: Throttle::load(&mut stored)?,
+            mfa_policy,
+            scim_tokens: ScimTokens::load(&mut stored)?,
+            sync_log: SyncLog::load(&mut stored, sync_forgotten)?,
+            plan,
+            bundle_key,
+            written: None,
+        };
+        stored.end()?;
+        Ok(tenant)
+    }
+
+    /// What the configuration says holds, whatever was written before.
+    pub(crate) fn configure(&mut self, config: TenantConfig, issuer: Option<String>) {
+        let TenantConfig { name: _, api_key, audiences, leeway_s, plan } = config;
+        let issuer = issuer.unwrap_or_else(|| self.issuer.clone());
+        let seen = (&self.issuer, &self.audiences, self.leeway_s) != (&issuer, &audiences, leeway_s);
+        self.api_key = SecretHash::of(api_key.as_bytes());
+        self.issuer = issuer;
+        self.audiences = audiences;
+        self.leeway_s = leeway_s;
+        self.plan = plan.unwrap_or(self.plan);
+        if seen {
+            self.version.bump();
+        }
+    }
+
+    /// Hands over what changed since the last time.
+    fn drain(&mut self, changes: &mut Changes) {
+        let Tenant {
+            name,
+            api_key,
+            issuer,
+            audiences,
+            leeway_s,
+            agents,
+            policies,
+            keys,
+            logs,
+            version,
+            directory,
+            sessions,
+            tickets,
+            revocations,
+            throttle,
+            mfa_policy,
+            scim_tokens,
+            sync_log,
+            plan,
+            bundle_key,
+            written,
+        } = self;
+        agents.drain("agent", changes);
+        policies.drain("policy", changes);
+        keys.drain(changes);
+        logs.drain(changes);
+        directory.drain(changes);
+        sessions.drain(changes);
+        tickets.drain(changes);
+        revocations.drain(changes);
+        throttle.drain(changes);
+        scim_tokens.drain(changes);
+        sync_log.drain(changes);
+        let settings = SettingsRef {
+            name,
+            api_key,
+            issuer,
+            audiences,
+            leeway_s: *leeway_s,
+            version: version.get(),
+            mfa_policy: *mfa_policy,
+            plan: *plan,
+            keys: keys.settings(),
+            logs_forgotten: logs.forgotten(),
+            sync_forgotten: sync_log.entries().1,
+            bundle_key,
+        };
+        changes.note_one(SETTINGS, written, &settings);
     }
 
     /// The agent with that secret. All agents are compared: the time does not tell which one matched.
@@ -193,9 +483,27 @@ impl Tenant {
             version: self.version.get(),
             issuers: vec![issuer],
             policies: self.policies.values().cloned().collect(),
-            revocations: self.revocations.list(),
+            revocations: self.revocations.list(&self.issuer),
             candidate: None,
         }
+    }
+
+    /// The public key that bundles are verified with.
+    pub(crate) fn bundle_jwk(&self) -> Jwk {
+        let thumb = self.bundle_key.public_jwk("");
+        let kid = fingerprint(thumb.x.unwrap_or_default().as_bytes());
+        self.bundle_key.public_jwk(&format!("bundle-{kid}"))
+    }
+
+    /// The signature over a bundle for one agent: a JWS with detached content, RFC 7515 appendix F.
+    pub(crate) fn sign_bundle(&self, agent: &str, version: u64, body: &[u8]) -> String {
+        let header = json!({
+            "alg": "ES256", "kid": self.bundle_jwk().kid, "typ": "portcullis-bundle+jws", "agent": agent,
+            "version": version,
+        });
+        let whole = self.bundle_key.sign_octets(header.to_string().as_bytes(), body);
+        let mut parts = whole.split('.');
+        format!("{}..{}", parts.next().unwrap_or_default(), parts.next_back().unwrap_or_default())
     }
 
     /// Notes that an agent has, or confirmed, `version`. What waited for all agents to have it is thereby enforced.
@@ -234,6 +542,11 @@ impl Default for Version {
         Version(watch::Sender::new(1))
     }
 }
+
+/// Kind of the one row that is not in a table.
+const SETTINGS: &str = "tenant";
+/// The one row about the clock.
+pub(crate) const AHEAD: &str = "ahead_s";
 
 fn no_tenant(name: &str) -> Problem {
     Problem::not_found(format!("no tenant `{name}`"))

@@ -1,19 +1,20 @@
 //! The sync log: every change that a directory made, and when the revocations that follow from it were enforced.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::store::{Changes, Sequence, Stored, Unreadable};
 
 /// A bounded sequence of entries; the oldest go first.
 #[derive(Debug, Default)]
 pub(crate) struct SyncLog {
-    entries: VecDeque<Entry>,
-    forgotten: u64,
+    entries: Sequence<Entry>,
 }
 
 /// One entry.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Entry {
     /// When, seconds since the epoch.
     pub time: u64,
@@ -28,14 +29,13 @@ pub(crate) struct Entry {
     /// How long it took, milliseconds; absent while it is not done.
     pub latency_ms: Option<u64>,
     /// Organisation that it concerns.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub org_id: Option<String>,
-    #[serde(skip)]
+    /// What has to happen before it is done.
     waits: Option<Waits>,
 }
 
 /// Whether a change is done.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// In the directory.
@@ -48,7 +48,7 @@ pub(crate) enum Status {
     Failed,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Waits {
     version: u64,
     since: Duration,
@@ -86,18 +86,30 @@ impl SyncLog {
 
     /// Every agent has `version`.
     pub(crate) fn enforced_up_to(&mut self, version: u64, now: Duration) {
-        for entry in &mut self.entries {
-            if let Some(waits) = entry.waits.filter(|waits| waits.version <= version) {
+        self.entries.change_each(|entry| {
+            let due = entry.waits.filter(|waits| waits.version <= version);
+            if let Some(waits) = due {
                 entry.status = Status::Enforced;
                 entry.latency_ms = Some(milliseconds(now.saturating_sub(waits.since)));
                 entry.waits = None;
             }
-        }
+            due.is_some()
+        });
     }
 
     /// The entries, oldest first, and how many older ones are gone.
     pub(crate) fn entries(&self) -> (impl DoubleEndedIterator<Item = &Entry>, u64) {
-        (self.entries.iter(), self.forgotten)
+        (self.entries.since(0).map(|(_, entry)| entry), self.entries.forgotten())
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.entries.drain("sync", changes);
+    }
+
+    /// The log as it was written.
+    pub(crate) fn load(stored: &mut Stored, forgotten: u64) -> Result<SyncLog, Unreadable> {
+        Ok(SyncLog { entries: Sequence::load("sync", stored, forgotten)? })
     }
 
     fn push(
@@ -108,12 +120,8 @@ impl SyncLog {
         latency_ms: Option<u64>,
         waits: Option<Waits>,
     ) {
-        if self.entries.len() == ENTRIES_MAX {
-            self.entries.pop_front();
-            self.forgotten += 1;
-        }
         let What { source, event, detail, org } = what;
-        self.entries.push_back(Entry {
+        let entry = Entry {
             time: now.as_secs(),
             source,
             event: event.to_owned(),
@@ -122,7 +130,21 @@ impl SyncLog {
             latency_ms,
             org_id: org,
             waits,
-        });
+        };
+        self.entries.push(entry, ENTRIES_MAX);
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// As people see it.
+    pub(crate) fn show(&self) -> Value {
+        let Entry { time, source, event, detail, status, latency_ms, org_id, waits: _ } = self;
+        json!({
+            "time": time, "source": source, "event": event, "detail": detail, "status": status,
+            "latency_ms": latency_ms, "org_id": org_id,
+        })
     }
 }
 

@@ -1,14 +1,16 @@
 //! Guessing is slowed down: after a few failures a subject has to wait, whatever it sends.
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Changes, Stored, Table, Unreadable};
 
 /// Failures by subject.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    rows: BTreeMap<String, Row>,
+    rows: Table<Row>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Row {
     failures: u32,
     last_s: u64,
@@ -33,10 +35,10 @@ impl Throttle {
 
     /// Notes a failure.
     pub(crate) fn failed(&mut self, subject: &str, now_s: u64) {
-        if self.rows.len() >= SUBJECTS_MAX && !self.rows.contains_key(subject) {
+        if self.rows.len() >= SUBJECTS_MAX && !self.rows.contains(subject) {
             self.make_room(now_s);
         }
-        let row = self.rows.entry(subject.to_owned()).or_insert(Row { failures: 0, last_s: now_s });
+        let row = self.rows.get_or_insert(subject, || Row { failures: 0, last_s: now_s });
         if now_s >= row.last_s.saturating_add(WAIT_S) {
             row.failures = 0;
         }
@@ -49,8 +51,18 @@ impl Throttle {
         self.rows.remove(subject);
     }
 
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.rows.drain("throttle", changes);
+    }
+
+    /// The failures as they were written.
+    pub(crate) fn load(stored: &mut Stored) -> Result<Throttle, Unreadable> {
+        Ok(Throttle { rows: Table::load("throttle", stored)? })
+    }
+
     fn make_room(&mut self, now_s: u64) {
-        self.rows.retain(|_, row| now_s < row.last_s.saturating_add(WAIT_S));
+        self.rows.retain(|row| now_s < row.last_s.saturating_add(WAIT_S));
         while self.rows.len() >= SUBJECTS_MAX {
             let oldest =
                 self.rows.iter().min_by_key(|(_, row)| row.last_s).map(|(subject, _)| subject.clone());
@@ -97,6 +109,6 @@ mod tests {
             throttle.failed(&n.to_string(), n as u64 / 100);
         }
         assert_eq!(throttle.rows.len(), SUBJECTS_MAX);
-        assert!(throttle.rows.contains_key(&(SUBJECTS_MAX + 9).to_string()));
+        assert!(throttle.rows.contains(&(SUBJECTS_MAX + 9).to_string()));
     }
 }

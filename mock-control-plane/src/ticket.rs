@@ -1,24 +1,27 @@
 //! Tickets: short-lived permissions for the one next step of a login.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Problem;
 use crate::secret::{SecretHash, random};
+use crate::store::{Changes, Stored, Table, Unreadable};
 
-/// A tenant's tickets.
+/// A tenant's tickets, by hash.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    rows: Vec<Ticket>,
+    rows: Table<Ticket>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Ticket {
-    hash: SecretHash,
     user: String,
     purpose: Purpose,
     expires_s: u64,
 }
 
 /// The step that a ticket is good for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Purpose {
     /// To enrol a second factor, where one is required before there is a session.
     Enroll,
@@ -38,32 +41,37 @@ impl Tickets {
     pub(crate) fn issue(&mut self, user: &str, purpose: Purpose, now_s: u64) -> Result<String, Problem> {
         self.rows.retain(|row| now_s < row.expires_s);
         if self.rows.len() >= TICKETS_MAX {
-            self.rows.remove(0);
+            let oldest = self.rows.iter().min_by_key(|(_, row)| row.expires_s).map(|(id, _)| id.clone());
+            oldest.map(|id| self.rows.remove(&id));
         }
         let token = random(match purpose {
             Purpose::Enroll => "enroll_",
             Purpose::Mfa => "mfa_",
         })?;
-        let hash = SecretHash::of(token.as_bytes());
-        self.rows.push(Ticket {
-            hash,
-            user: user.to_owned(),
-            purpose,
-            expires_s: now_s.saturating_add(TTL_S),
-        });
+        let ticket = Ticket { user: user.to_owned(), purpose, expires_s: now_s.saturating_add(TTL_S) };
+        self.rows.insert(SecretHash::of(token.as_bytes()).id(), ticket);
         Ok(token)
     }
 
     /// Whose ticket it is.
     pub(crate) fn user(&self, presented: &[u8], purpose: Purpose, now_s: u64) -> Option<&str> {
-        let hash = SecretHash::of(presented);
-        let mut rows = self.rows.iter();
-        let row = rows.find(|row| row.hash == hash && row.purpose == purpose && now_s < row.expires_s)?;
-        Some(&row.user)
+        // Looked up by hash: how long that takes tells nothing that helps to find a ticket.
+        let row = self.rows.get(&SecretHash::of(presented).id())?;
+        (row.purpose == purpose && now_s < row.expires_s).then_some(row.user.as_str())
     }
 
     /// Ends all tickets of a user for that step: it is taken.
     pub(crate) fn spend(&mut self, user: &str, purpose: Purpose) {
         self.rows.retain(|row| row.user != user || row.purpose != purpose);
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.rows.drain("ticket", changes);
+    }
+
+    /// The tickets as they were written.
+    pub(crate) fn load(stored: &mut Stored) -> Result<Tickets, Unreadable> {
+        Ok(Tickets { rows: Table::load("ticket", stored)? })
     }
 }

@@ -2,12 +2,14 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
 
+use crate::secret::Hexadecimal;
 use crate::{Problem, secret};
 
 /// A shared secret.
-#[derive(Clone)]
-pub(crate) struct TotpSecret(Vec<u8>);
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct TotpSecret(#[serde(with = "Hexadecimal")] Vec<u8>);
 
 /// A code of one time step, 30 seconds long; counted from the epoch.
 pub(crate) type Step = u64;

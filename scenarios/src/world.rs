@@ -105,6 +105,7 @@ impl World {
             api_key: API_KEY.to_owned(),
             audiences: audiences.clone(),
             leeway_s: *leeway_s,
+            ..TenantConfig::default()
         };
         let mut relay = Relay::new().await.map_err(WorldError::Failed)?;
         let issuer_base = Some(format!("http://{}", relay.addr()));

@@ -125,6 +125,9 @@ pub enum KeyDefect {
     /// Another key type.
     #[error("kty is {0:?}; RSA and EC are accepted")]
     Type(String),
+    /// It is no key at all: not an object, a member missing, twice, or of the wrong type.
+    #[error("cannot be read as a key: {0:?}")]
+    Unreadable(String),
     /// The cryptographic library refuses the key.
     #[error("the cryptographic library refuses the key")]
     Unusable,
@@ -144,7 +147,11 @@ enum Material {
 impl VettedKey {
     /// Vets a key of a published set.
     pub(crate) fn new(jwk: &Jwk) -> Result<VettedKey, KeyDefect> {
-        let Jwk { kty, kid, use_, key_ops, alg, n, e, crv, x, y, d, p, q, dp, dq, qi, oth, k } = jwk;
+        let Jwk { kty, kid, use_, key_ops, alg, n, e, crv, x, y, d, p, q, dp, dq, qi, oth, k, unreadable } =
+            jwk;
+        if let Some(reason) = unreadable {
+            return Err(KeyDefect::Unreadable(reason.clone()));
+        }
         let kid = match kid {
             None => return Err(KeyDefect::KidMissing),
             Some(kid) if kid.is_empty() || kid.len() > limits::NAME_MAX => return Err(KeyDefect::Kid),

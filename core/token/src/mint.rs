@@ -1,9 +1,11 @@
 //! Signing keys and token making, for the control plane and tests.
 //!
-//! **Invariant:** keys are generated, never read: no secret of this crate outlives its process.
+//! **Invariant:** a key leaves this module only when it is asked for by name, as PKCS #8 ([`SigningKey::to_pkcs8`]): for
+//! the state file of a control plane.
 
 use std::fmt;
 
+use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -30,6 +32,9 @@ pub enum MintError {
     /// The cryptographic library refused.
     #[error("the cryptographic library made no key")]
     Generate,
+    /// Octets that are no key pair of ours.
+    #[error("not the PKCS #8 of an RSA key of 2048, 3072 or 4096 bits or of a P-256 key")]
+    Pkcs8,
     /// No such key size.
     #[error("an RSA key has 2048, 3072 or 4096 bits, not {0}")]
     Size(usize),
@@ -61,6 +66,33 @@ impl SigningKey {
         let pair =
             EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| MintError::Generate)?;
         Ok(SigningKey { pair: Pair::P256(pair) })
+    }
+
+    /// The key pair as PKCS #8 (RFC 5208), private part included.
+    ///
+    /// # Errors
+    /// When the cryptographic library does not give it.
+    pub fn to_pkcs8(&self) -> Result<Vec<u8>, MintError> {
+        let der = match &self.pair {
+            Pair::Rsa(pair) => pair.as_der().map(|der| der.as_ref().to_vec()),
+            Pair::P256(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+        };
+        der.map_err(|_| MintError::Generate)
+    }
+
+    /// The key pair that [`SigningKey::to_pkcs8`] gave.
+    ///
+    /// # Errors
+    /// [`MintError::Pkcs8`] for anything else.
+    pub fn from_pkcs8(der: &[u8]) -> Result<SigningKey, MintError> {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
+            return Ok(SigningKey { pair: Pair::P256(pair) });
+        }
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| MintError::Pkcs8)?;
+        match pair.public_modulus_len() {
+            256 | 384 | 512 => Ok(SigningKey { pair: Pair::Rsa(Box::new(pair)) }),
+            _ => Err(MintError::Pkcs8),
+        }
     }
 
     /// The algorithm's name in a JOSE header (RFC 7518 section 3.1).
@@ -157,5 +189,27 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the key.
         f.debug_struct("SigningKey").field("alg", &self.alg()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_kept_is_the_same_key() {
+        for key in [SigningKey::generate_es256(), SigningKey::generate_rs256(2048)] {
+            let key = key.expect("a key");
+            let again = SigningKey::from_pkcs8(&key.to_pkcs8().expect("PKCS #8")).expect("the same key");
+            assert_eq!((again.alg(), again.public_jwk("k")), (key.alg(), key.public_jwk("k")));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let der = SigningKey::generate_es256().and_then(|key| key.to_pkcs8()).expect("PKCS #8");
+        for odd in [&[][..], b"-----BEGIN PRIVATE KEY-----", &der[..der.len() - 1]] {
+            assert_eq!(SigningKey::from_pkcs8(odd).map(|_| ()), Err(MintError::Pkcs8));
+        }
     }
 }

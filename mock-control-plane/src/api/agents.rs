@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use portcullis_wire::Jwk;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -38,6 +39,8 @@ pub(super) struct Registered {
     agent_secret: String,
     hostname: String,
     note: &'static str,
+    /// Signs every bundle: to be kept, and no other to be believed.
+    bundle_key: Jwk,
 }
 
 /// Longest accepted text of a registration, bytes.
@@ -85,9 +88,11 @@ pub(super) async fn register(
     };
     let mut store = shared.store();
     let tenant = store.tenant_mut(&tenant)?;
+    tenant.plan.need_room("agents", tenant.agents.len() + 1, tenant.plan.agents_max())?;
+    let bundle_key = tenant.bundle_jwk();
     tenant.agents.insert(id.clone(), row);
     let note = "Save this secret; it will not be shown again";
-    Ok((StatusCode::CREATED, Json(Registered { agent_id: id, agent_secret, hostname, note })))
+    Ok((StatusCode::CREATED, Json(Registered { agent_id: id, agent_secret, hostname, note, bundle_key })))
 }
 
 /// `GET …/agents`

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use portcullis_wire::Jwk;
 use tokio::time::{Instant, sleep_until};
 
 use crate::Problem;
@@ -17,6 +18,19 @@ use crate::server::{Shared, stopped};
 
 /// Longest wait, seconds: below the idle timeouts of common proxies.
 const WAIT_MAX_S: u64 = 50;
+
+/// `GET …/agents/{agent}/bundle-key`: what bundles are verified with, for an agent that was not told when it was
+/// registered.
+pub(super) async fn key(
+    State(shared): State<Shared>,
+    Path((_, id)): Path<(String, String)>,
+    agent: Agent,
+) -> Result<Json<Jwk>, Problem> {
+    if agent.agent_id != id {
+        return Err(Problem::not_found("the secret belongs to another agent"));
+    }
+    Ok(Json(shared.store().tenant(&agent.tenant)?.bundle_jwk()))
+}
 
 /// `GET …/agents/{agent}/config`
 pub(super) async fn get(
@@ -71,7 +85,15 @@ fn once(shared: &Shared, agent: &Agent, path: &str, headers: &HeaderMap) -> Resu
         Some(_) => format!("\"v{}-{}\"", bundle.version, fingerprint(b"another body")),
         None => tag,
     };
-    Ok(([(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())], Json(bundle)).into_response())
+    // What is wrong on demand is signed too: it is the control plane that is wrong, not the way.
+    let signature = tenant.sign_bundle(&agent.agent_id, bundle.version, &body);
+    let headers = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (HeaderName::from_static("portcullis-bundle-signature"), signature),
+    ];
+    Ok((headers, body).into_response())
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2

@@ -81,5 +81,6 @@ pub(super) async fn move_clock(
     Body(Move { advance_s }): Body<Move>,
 ) -> Json<Value> {
     shared.clock.advance(advance_s);
+    shared.store().clock_moved(shared.clock.ahead_s());
     clock(State(shared), manager).await
 }

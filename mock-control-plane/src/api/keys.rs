@@ -3,13 +3,12 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use portcullis_token::mint::SigningKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::extract::{Body, Manager};
 use crate::key_ring::{KeyRing, KeyState};
-use crate::password::off_thread;
+use crate::rotation::{Schedule, make};
 use crate::server::Shared;
 use crate::{FieldError, Problem};
 
@@ -24,6 +23,10 @@ pub(super) struct NewKey {
     #[serde(default)]
     bits: Option<usize>,
 }
+
+/// Shortest and longest time that a key signs, seconds: a minute, ten years.
+const EVERY_S_MIN: u64 = 60;
+const EVERY_S_MAX: u64 = 10 * 365 * 86_400;
 
 /// `GET …/keys`
 pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
@@ -53,9 +56,10 @@ pub(super) async fn activate(
     Path((_, kid)): Path<(String, String)>,
     manager: Manager,
 ) -> Result<Json<Value>, Problem> {
+    let now_s = shared.clock.now_s();
     let mut store = shared.store();
     let keys = &mut store.tenant_mut(&manager.tenant)?.keys;
-    keys.activate(&kid)?;
+    keys.activate(&kid, now_s)?;
     Ok(Json(listing(keys)))
 }
 
@@ -79,17 +83,70 @@ pub(super) async fn revoke(
     manager: Manager,
 ) -> Result<Json<Value>, Problem> {
     let spare = make("RS256", 2048).await?;
+    let now_s = shared.clock.now_s();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&manager.tenant)?;
     let row = tenant.keys.get(&kid).ok_or_else(|| Problem::not_found(format!("no key `{kid}`")))?;
     if row.state == KeyState::Active {
-        let new = tenant.keys.free_kid(&tenant.name);
-        tenant.keys.publish(new.clone(), spare)?;
-        tenant.keys.activate(&new)?;
+        // One that verifiers know already is better than one that they have yet to hear of.
+        let new = match tenant.keys.next() {
+            Some(next) => next.kid.clone(),
+            None => {
+                let new = tenant.keys.free_kid(&tenant.name);
+                tenant.keys.publish(new.clone(), spare, now_s)?;
+                new
+            }
+        };
+        tenant.keys.activate(&new, now_s)?;
     }
     tenant.keys.retire(&kid)?;
     tenant.version.bump();
     Ok(Json(listing(&tenant.keys)))
+}
+
+/// `GET …/keys/rotation`
+pub(super) async fn schedule(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+    let store = shared.store();
+    Ok(Json(json!({ "rotation": store.tenant(&manager.tenant)?.keys.schedule() })))
+}
+
+/// `PUT …/keys/rotation`: from now on keys come and go by themselves.
+pub(super) async fn set_schedule(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Body(schedule): Body<Schedule>,
+) -> Result<Json<Value>, Problem> {
+    check_schedule(&schedule, shared.limits.access_token_ttl_s)?;
+    let mut store = shared.store();
+    let keys = &mut store.tenant_mut(&manager.tenant)?.keys;
+    keys.set_schedule(Some(schedule));
+    Ok(Json(json!({ "rotation": keys.schedule() })))
+}
+
+/// `DELETE …/keys/rotation`: keys stay as they are.
+pub(super) async fn end_schedule(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<StatusCode, Problem> {
+    shared.store().tenant_mut(&manager.tenant)?.keys.set_schedule(None);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check_schedule(schedule: &Schedule, ttl_s: u64) -> Result<(), Problem> {
+    let Schedule { every_s, publish_ahead_s, retire_after_s, alg, bits } = schedule;
+    check_kind(alg, *bits)?;
+    let mut errors = Vec::new();
+    if !(EVERY_S_MIN..=EVERY_S_MAX).contains(every_s) {
+        errors.push(FieldError::new("/every_s", format!("must be {EVERY_S_MIN} to {EVERY_S_MAX}")));
+    }
+    if publish_ahead_s >= every_s {
+        errors.push(FieldError::new("/publish_ahead_s", "must be less than `every_s`"));
+    }
+    if *retire_after_s < ttl_s || *retire_after_s > EVERY_S_MAX {
+        let detail = format!("must be {ttl_s}, the lifetime of a token, to {EVERY_S_MAX}");
+        errors.push(FieldError::new("/retire_after_s", detail));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
 }
 
 async fn insert(
@@ -104,35 +161,38 @@ async fn insert(
         let detail = "must have 1 to 240 letters, digits, `-`, `_` and `.`";
         return Err(Problem::invalid(vec![FieldError::new("/kid", detail)]));
     }
-    let key = make(alg.as_deref().unwrap_or("RS256"), bits.unwrap_or(2048)).await?;
+    let (alg, bits) = (alg.unwrap_or_else(|| "RS256".to_owned()), bits.unwrap_or(2048));
+    check_kind(&alg, bits)?;
+    let key = make(&alg, bits).await?;
+    let now_s = shared.clock.now_s();
     let mut store = shared.store();
     let tenant = store.tenant_mut(tenant)?;
     let kid = kid.unwrap_or_else(|| tenant.keys.free_kid(&tenant.name));
     let jwk = key.public_jwk(&kid);
-    tenant.keys.publish(kid.clone(), key)?;
+    tenant.keys.publish(kid.clone(), key, now_s)?;
     if active {
-        tenant.keys.activate(&kid)?;
+        tenant.keys.activate(&kid, now_s)?;
     }
     tenant.version.bump();
     Ok((StatusCode::CREATED, Json(json!({ "kid": kid, "active": active, "jwk": jwk }))))
 }
 
-/// Making an RSA key takes tens of milliseconds: not on a thread that serves requests.
-async fn make(alg: &str, bits: usize) -> Result<SigningKey, Problem> {
+fn check_kind(alg: &str, bits: usize) -> Result<(), Problem> {
     let refuse = |pointer, detail| Err(Problem::invalid(vec![FieldError::new(pointer, detail)]));
-    let made = match (alg, bits) {
-        ("RS256", 2048 | 3072 | 4096) => off_thread(move || SigningKey::generate_rs256(bits)).await?,
-        ("RS256", _) => return refuse("/bits", "must be 2048, 3072 or 4096"),
-        ("ES256", _) => SigningKey::generate_es256(),
-        _ => return refuse("/alg", "must be RS256 or ES256"),
-    };
-    made.map_err(|e| Problem::internal(e.to_string()))
+    match (alg, bits) {
+        ("RS256", 2048 | 3072 | 4096) | ("ES256", _) => Ok(()),
+        ("RS256", _) => refuse("/bits", "must be 2048, 3072 or 4096"),
+        _ => refuse("/alg", "must be RS256 or ES256"),
+    }
 }
 
 fn listing(keys: &KeyRing) -> Value {
     let row = |row: &crate::key_ring::KeyRow| {
         let active = row.state == KeyState::Active;
-        json!({ "kid": row.kid, "alg": row.key.alg(), "state": row.state, "active": active })
+        json!({
+            "kid": row.kid, "alg": row.key.alg(), "state": row.state, "active": active,
+            "published_at": row.published_s, "since": row.since_s,
+        })
     };
-    json!({ "keys": keys.rows().iter().map(row).collect::<Vec<_>>() })
+    json!({ "keys": keys.rows().into_iter().map(row).collect::<Vec<_>>(), "rotation": keys.schedule() })
 }

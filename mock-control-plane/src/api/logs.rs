@@ -94,18 +94,19 @@ pub(super) async fn ingest(
     // Whose record it is follows from the credentials, not from what the record says.
     let logs: Vec<AccessLog> =
         logs.into_iter().map(|record| AccessLog { agent_id: agent.agent_id.clone(), ..record }).collect();
+    let now_s = shared.clock.now_s();
     let mut store = shared.store();
     let log = &mut store.tenant_mut(&agent.tenant)?.logs;
     let Some(Numbering { stream, first_seq, dropped }) = numbering else {
         let accepted = logs.len();
-        log.append(logs);
+        log.append(logs, now_s);
         return Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted, "next": log.next() }))));
     };
     if stream.len() > STREAM_BYTES_MAX {
         let detail = format!("is longer than {STREAM_BYTES_MAX} bytes");
         return Err(Problem::invalid(vec![FieldError::new("/stream", detail)]));
     }
-    let taken = log.take(&agent.agent_id, &stream, first_seq, dropped, logs);
+    let taken = log.take(&agent.agent_id, &stream, first_seq, dropped, logs, now_s);
     let Taken { accepted, duplicates, stream } =
         taken.ok_or_else(|| Problem::conflict("the agent has too many streams; go on with one of them"))?;
     let answer = json!({

@@ -40,13 +40,14 @@ pub(super) async fn create(
     }
     let mut store = shared.store();
     let tenant = store.tenant_mut(&manager.tenant)?;
-    if tenant.policies.contains_key(&policy.id) {
+    if tenant.policies.contains(&policy.id) {
         return Err(Problem::conflict(format!("policy `{}` exists; replace it with PUT", policy.id)));
     }
     if tenant.policies.len() >= POLICIES_MAX {
         return Err(Problem::conflict(format!("{POLICIES_MAX} policies exist; delete one first")));
     }
     check_overlap(tenant, &policy)?;
+    check_ports(tenant, &policy)?;
     let location = format!("/manage/v1/{}/access/policies/{}", manager.tenant, policy.id);
     let policy = put(tenant, policy);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(policy)))
@@ -79,10 +80,11 @@ pub(super) async fn replace(
     }
     let mut store = shared.store();
     let tenant = store.tenant_mut(&manager.tenant)?;
-    if !tenant.policies.contains_key(&id) {
+    if !tenant.policies.contains(&id) {
         return Err(gone("policy"));
     }
     check_overlap(tenant, &policy)?;
+    check_ports(tenant, &policy)?;
     Ok(Json(put(tenant, policy)))
 }
 
@@ -173,6 +175,22 @@ fn check_overlap(tenant: &Tenant, policy: &Policy) -> Result<(), Problem> {
             other.name, policy.name
         ))),
     }
+}
+
+/// As many protected ports as the plan allows: those of the other policies, and this one's.
+fn check_ports(tenant: &Tenant, policy: &Policy) -> Result<(), Problem> {
+    let others = tenant.policies.values().filter(|other| other.id != policy.id);
+    let ports = |policies: &[&Policy]| {
+        let live = policies.iter().filter(|policy| policy.mode != Mode::Disabled);
+        live.map(|policy| policy.port_match).collect::<BTreeSet<u16>>()
+    };
+    let before = ports(&others.collect::<Vec<_>>());
+    let mut after = before.clone();
+    after.extend(ports(&[policy]));
+    if after.len() == before.len() {
+        return Ok(());
+    }
+    tenant.plan.need_room("protected ports", after.len(), tenant.plan.ports_max())
 }
 
 fn gone(what: &str) -> Problem {

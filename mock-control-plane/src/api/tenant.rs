@@ -11,7 +11,8 @@ use crate::extract::{Body, Manager, Query};
 use crate::mfa::MfaPolicy;
 use crate::server::Shared;
 use crate::store::Tenant;
-use crate::{FieldError, Problem};
+use crate::sync_log::Entry;
+use crate::{FieldError, Plan, Problem};
 
 /// What is to be different.
 #[derive(Deserialize)]
@@ -19,6 +20,8 @@ use crate::{FieldError, Problem};
 pub(super) struct TenantChange {
     #[serde(default)]
     mfa_policy: Option<MfaPolicy>,
+    #[serde(default)]
+    plan: Option<Plan>,
 }
 
 /// Tokens to refuse.
@@ -57,11 +60,12 @@ pub(super) async fn get(State(shared): State<Shared>, manager: Manager) -> Resul
 pub(super) async fn change(
     State(shared): State<Shared>,
     manager: Manager,
-    Body(TenantChange { mfa_policy }): Body<TenantChange>,
+    Body(TenantChange { mfa_policy, plan }): Body<TenantChange>,
 ) -> Result<Json<Value>, Problem> {
     let mut store = shared.store();
     let tenant = store.tenant_mut(&manager.tenant)?;
     tenant.mfa_policy = mfa_policy.unwrap_or(tenant.mfa_policy);
+    tenant.plan = plan.unwrap_or(tenant.plan);
     Ok(Json(show(tenant)))
 }
 
@@ -70,7 +74,7 @@ pub(super) async fn revocations(
     State(shared): State<Shared>,
     manager: Manager,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "revocations": shared.store().tenant(&manager.tenant)?.revocations.list() })))
+    Ok(Json(json!({ "revocations": shared.store().tenant(&manager.tenant)?.bundle().revocations })))
 }
 
 /// `POST /manage/v1/{tenant}/revocations`
@@ -113,13 +117,13 @@ pub(super) async fn sync_log(
         source.as_ref().is_none_or(|source| *source == entry.source)
             && (org_id.is_none() || org_id == entry.org_id)
     });
-    let page: Vec<_> = wanted.take(limit).collect();
+    let page: Vec<Value> = wanted.take(limit).map(Entry::show).collect();
     Ok(Json(json!({ "entries": page, "forgotten": forgotten })))
 }
 
 fn show(tenant: &Tenant) -> Value {
     json!({
         "name": tenant.name, "issuer": tenant.issuer, "audiences": tenant.audiences,
-        "mfa_policy": tenant.mfa_policy, "config_version": tenant.version.get(),
+        "mfa_policy": tenant.mfa_policy, "plan": tenant.plan, "config_version": tenant.version.get(),
     })
 }

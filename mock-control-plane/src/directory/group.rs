@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Directory, Refusal, Scope, name, same};
 
 /// A group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Group {
     /// Identifier.
     pub id: String,
@@ -89,7 +91,7 @@ impl Directory {
             updated_s: now_s,
             revision: 1,
         };
-        Ok(self.groups.entry(id).or_insert(group))
+        Ok(self.groups.insert(id, group))
     }
 
     /// Replaces what a group is made of; its organisation and roles stay.
@@ -153,17 +155,19 @@ impl Directory {
     }
 
     pub(super) fn forget_member(&mut self, user: &str, now_s: u64) {
-        for group in self.groups.values_mut() {
-            if group.members.remove(user) {
+        self.groups.change_each(|group| {
+            let member = group.members.remove(user);
+            if member {
                 group.revision += 1;
                 group.updated_s = now_s;
             }
-        }
+            member
+        });
     }
 
     /// A group holds users of its own organisation only.
     fn need_members(&self, org: Option<&str>, members: &BTreeSet<String>) -> Result<(), Refusal> {
-        let fits = |id: &&String| self.users.get(*id).is_none_or(|user| user.org.as_deref() != org);
+        let fits = |id: &&String| self.users.get(id).is_none_or(|user| user.org.as_deref() != org);
         match members.iter().find(fits) {
             Some(_) => Err(Refusal::NotFound("user")),
             None => Ok(()),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Directory, Refusal, Scope, name, same};
 use crate::mfa::MfaPolicy;
 
 /// An organisation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Org {
     /// Identifier.
     pub id: String,
@@ -56,7 +58,7 @@ impl Directory {
             return Err(Refusal::Conflict(format!("organisation `{slug}` exists")));
         }
         let org = Org { id: id.clone(), slug, name: text, mfa_policy, admins: BTreeSet::new() };
-        Ok(self.orgs.entry(id).or_insert(org))
+        Ok(self.orgs.insert(id, org))
     }
 
     /// Changes the name or the MFA policy of an organisation.
@@ -102,12 +104,12 @@ impl Directory {
 
     pub(super) fn need_org(&self, org: Option<&str>) -> Result<(), Refusal> {
         match org {
-            Some(id) if !self.orgs.contains_key(id) => Err(Refusal::NotFound("organisation")),
+            Some(id) if !self.orgs.contains(id) => Err(Refusal::NotFound("organisation")),
             Some(_) | None => Ok(()),
         }
     }
 
     pub(super) fn forget_admin(&mut self, user: &str) {
-        self.orgs.values_mut().for_each(|org| drop(org.admins.take(user)));
+        self.orgs.change_each(|org| org.admins.remove(user));
     }
 }

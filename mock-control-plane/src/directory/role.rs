@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Directory, NAME_BYTES_MAX, Refusal, Scope, name, same};
 
 /// A role.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Role {
     /// Identifier.
     pub id: String,
@@ -65,7 +67,7 @@ impl Directory {
         check_permissions(&permissions)?;
         self.need_free_role(org.as_deref(), &text, None)?;
         let role = Role { id: id.clone(), org, name: text, description, permissions };
-        Ok(self.roles.entry(id).or_insert(role))
+        Ok(self.roles.insert(id, role))
     }
 
     /// Replaces what a role is made of; its organisation stays.
@@ -90,8 +92,8 @@ impl Directory {
     pub(crate) fn remove_role(&mut self, scope: &Scope, id: &str) -> Result<(), Refusal> {
         self.role(scope, id)?;
         self.roles.remove(id);
-        self.users.values_mut().for_each(|user| drop(user.roles.take(id)));
-        self.groups.values_mut().for_each(|group| drop(group.roles.take(id)));
+        self.users.change_each(|user| user.roles.remove(id));
+        self.groups.change_each(|group| group.roles.remove(id));
         Ok(())
     }
 

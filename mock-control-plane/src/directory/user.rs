@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Directory, Refusal, Scope, name, same};
@@ -12,7 +13,7 @@ use crate::mfa::Mfa;
 use crate::password::PasswordHash;
 
 /// A user.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct User {
     /// Identifier, `sub`.
     pub id: String,
@@ -150,7 +151,7 @@ impl Directory {
             updated_s: now_s,
             revision: 1,
         };
-        Ok(self.users.entry(id).or_insert(user))
+        Ok(self.users.insert(id, user))
     }
 
     /// Replaces what a user is made of; organisation, roles and second factor stay.

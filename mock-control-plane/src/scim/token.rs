@@ -1,18 +1,19 @@
 //! Credentials of the directories that provision users here.
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Scope;
 use crate::secret::SecretHash;
+use crate::store::{Changes, Stored, Table, Unreadable};
 
 /// A tenant's SCIM tokens.
 #[derive(Debug, Default)]
 pub(crate) struct ScimTokens {
-    rows: BTreeMap<String, ScimToken>,
+    rows: Table<ScimToken>,
 }
 
 /// The credentials of one directory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct ScimToken {
     /// Identifier.
     pub id: String,
@@ -40,6 +41,16 @@ impl ScimTokens {
     /// All of them.
     pub(crate) fn list(&self) -> impl Iterator<Item = &ScimToken> {
         self.rows.values()
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn drain(&mut self, changes: &mut Changes) {
+        self.rows.drain("scim_token", changes);
+    }
+
+    /// The tokens as they were written.
+    pub(crate) fn load(stored: &mut Stored) -> Result<ScimTokens, Unreadable> {
+        Ok(ScimTokens { rows: Table::load("scim_token", stored)? })
     }
 
     /// The one with that secret. All are compared: the time does not tell which one matched.

@@ -240,5 +240,6 @@ fn tenant(name: &str, api_key: &str) -> TenantConfig {
         api_key: api_key.to_owned(),
         audiences: vec!["app".to_owned(), "second".to_owned()],
         leeway_s: 0,
+        plan: None,
     }
 }

@@ -289,3 +289,24 @@ fn problems_in_words() {
     let forged = told(Jwk { kid: text("k\n2026 all is well\x1b[2J"), use_: text("\r\n"), ..ec_jwk() });
     assert!(!forged.contains(|c: char| c.is_control()), "{forged}");
 }
+
+/// One malformed member does not take the set with it, and is named by its place.
+#[test]
+fn members_that_cannot_be_read_are_left_out_and_reported() {
+    let [good, other] = ["good", "good too"].map(|kid| serde_json::to_value(ec().public_jwk(kid)).unwrap());
+    let rows = [
+        (serde_json::json!({ "kid": "k", "crv": "P-256" }), Some("k"), "missing field `kty`"),
+        (serde_json::json!({ "kty": "EC", "kid": 1 }), None, "integer `1`"),
+        (serde_json::json!("EC"), None, "a string, not an object"),
+    ];
+    for (odd, kid, reason) in rows {
+        let jwks = serde_json::from_value(serde_json::json!({ "keys": [good, odd, other] })).unwrap();
+        let (store, problems) = KeyStore::new(&[Issuer { jwks, ..issuer(vec![]) }]);
+        let kept: Vec<&str> = store.issuers()[0].keys().iter().map(VettedKey::kid).collect();
+        assert_eq!(kept, ["good", "good too"]);
+        let [problem] = <[KeyProblem; 1]>::try_from(problems).expect("one problem");
+        assert_eq!((problem.position, problem.kid.as_deref()), (Some(2), kid));
+        assert!(matches!(&problem.problem, KeyDefect::Unreadable(_)), "{problem}");
+        assert!(problem.to_string().contains(reason), "{problem}");
+    }
+}
