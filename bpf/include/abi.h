@@ -35,7 +35,10 @@ enum pc_method {
 };
 
 /* pc_ports: HASH u32 port (host order) -> pc_port.  Present = the port is protected. */
-enum { PC_PORT_ENFORCE = 1 /* some policy or rule of the port enforces, in either half */ };
+enum {
+	PC_PORT_ENFORCE = 1, /* some policy or rule of the port enforces, in either half */
+	PC_PORT_UPGRADE = 2  /* some rule of the port lets a connection switch to websocket, in either half */
+};
 struct pc_port {
 	u32 flags;
 	u32 pad;
@@ -46,6 +49,7 @@ struct pc_port {
 	u32 candidate_host_row[PC_HALVES];
 	u32 candidate_policy[PC_HALVES];
 	u32 candidate[PC_HALVES];
+	u32 upgrade[PC_HALVES]; /* 1: some rule lets a connection switch to websocket */
 };
 
 /*
@@ -219,8 +223,9 @@ enum pc_state {
 	PC_ST_CHUNK_DATA_LF,
 	PC_ST_TRAILER,
 	PC_ST_TRAILER_LF,
-	PC_ST_OPAQUE, /* monitor mode: cannot be followed any more, passed as it is */
-	PC_ST_POISON  /* enforce mode: nothing passes any more */
+	PC_ST_UPGRADE, /* a request to switch to websocket was passed and is not answered yet */
+	PC_ST_OPAQUE, /* not to be followed any more (monitor mode), or switched to websocket: passed as it is */
+	PC_ST_POISON /* enforce mode: nothing passes any more */
 };
 
 enum { PC_CONN_CONTROLLED = 1 /* its socket is in pc_socks: every byte meets the verdict program */ };

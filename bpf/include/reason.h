@@ -50,7 +50,7 @@
 	PC_REASON(68, NOT_HTTP1, "not_http1", 400, "", "TLS, HTTP/2 preface or another protocol") \
 	PC_REASON(69, METHOD_REFUSED, "method_refused", 400, "", "method is CONNECT or not an upper-case token") \
 	PC_REASON(70, HEAD_TOO_LARGE, "head_too_large", 431, "", "request head is longer than the documented limit") \
-	PC_REASON(71, UPGRADE_REFUSED, "upgrade_refused", 403, "", "protocol upgrade is not allowed by the rule") \
+	PC_REASON(71, UPGRADE_REFUSED, "upgrade_refused", 403, "", "data was sent before the protocol upgrade was answered") \
 	PC_REASON(80, PIPELINE_REFUSED, "pipeline_refused", 400, "", "denied request behind one whose response is still owed") \
 	PC_REASON(81, STREAM_GAP, "stream_gap", 400, "", "bytes of the stream were not seen in order") \
 	PC_REASON(90, NO_CAPACITY, "no_capacity", 503, "", "a bounded resource of the enforcer is used up") \

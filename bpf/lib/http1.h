@@ -25,9 +25,10 @@ enum {
 	PC_H_CONNECTION = 16,
 	PC_H_UPGRADE = 32,
 	PC_H_EXPECT = 64,
-	PC_H_CLOSE = 256,  /* Connection: close */
-	PC_H_KEEP = 512,   /* Connection: keep-alive */
-	PC_H_BEARER = 1024 /* Authorization uses the Bearer scheme */
+	PC_H_CLOSE = 256,     /* Connection: close */
+	PC_H_KEEP = 512,      /* Connection: keep-alive */
+	PC_H_BEARER = 1024,   /* Authorization uses the Bearer scheme */
+	PC_H_WEBSOCKET = 2048 /* Upgrade: websocket */
 };
 
 #define PC_L4(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
@@ -264,6 +265,19 @@ PC_FN int pc_http_connection(struct pc_slot *s, u32 p, u32 e)
 	return 0;
 }
 
+/* Upgrade: only "websocket" alone means something (RFC 6455 section 4.1). */
+PC_FN int pc_http_upgrade(struct pc_slot *s, u32 p, u32 e)
+{
+	if (!s)
+		return 0;
+	const u8 *q = s->head + (p & PC_HP);
+	u64 x = pc_ld8(q) | PC_K(0x20);
+
+	if (e - p == 9 && x == PC_L8('w', 'e', 'b', 's', 'o', 'c', 'k', 'e') && (q[8] | 0x20) == 't')
+		return PC_H_WEBSOCKET;
+	return 0;
+}
+
 /* PC_H_* of the field name head[pos .. pos+len), or 0. */
 PC_FN int pc_http_field(struct pc_slot *s, u32 pos, u32 len)
 {
@@ -321,6 +335,9 @@ PC_FN int pc_http_known(struct pc_slot *s, u32 id, u32 p, u32 e)
 		return pc_http_coding(s, p, e);
 	case PC_H_CONNECTION:
 		s->h.seen |= pc_http_connection(s, p, e);
+		return 0;
+	case PC_H_UPGRADE:
+		s->h.seen |= pc_http_upgrade(s, p, e);
 		return 0;
 	}
 	return 0;

@@ -141,7 +141,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 	struct pc_port *port = pc_map_get(pc_ports, &key);
 	struct pc_classes *c = pc_map_get(pc_classes, &half_key);
 
-	s->d.policy = s->d.rule = s->d.token = 0;
+	s->d.policy = s->d.rule = s->d.token = s->d.upgrade = 0;
 	s->d.reason = PC_R_NONE;
 	s->d.mfa_max_age_s = 0;
 	if (!port || !c)
@@ -182,6 +182,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 		return pc_policy_internal(s);
 	s->d.mode = r->mode;
 	s->d.mfa_max_age_s = r->mfa_max_age_s;
+	s->d.upgrade = (r->flags & PC_RULE_UPGRADE) != 0;
 	if (r->auth == PC_AUTH_NONE)
 		return pc_decided(s, PC_R_PUBLIC);
 	s->d.need = PC_NEED_TOKEN;

@@ -131,7 +131,9 @@ struct pc_decision {
 	u32 reason; /* enum pc_reason once decided */
 	u32 mode;   /* enum pc_mode that applies to this request */
 	u32 mfa_max_age_s;
-	u32 token;     /* 1: it depends on the token */
+	u32 token;   /* 1: it depends on the token */
+	u32 upgrade; /* 1: the rule lets it switch to websocket */
+	u32 pad;
 	u32 candidate; /* 1: by the candidate policies of the port */
 };
 

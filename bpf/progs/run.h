@@ -101,6 +101,16 @@ PC_FN int pc_refuse(struct pc_slot *s, struct pc_conn *conn, u32 reason, u32 hea
 	return pc_lost(s, conn, 1);
 }
 
+/* Whether the request may switch the connection to websocket.  Only the first one may: behind others, an answer of 101
+ * could be a part of somebody else's response. */
+static __always_inline int pc_switches(struct pc_slot *s, struct pc_conn *conn)
+{
+	u32 seen = s->h.seen;
+
+	return (seen & PC_H_WEBSOCKET) && !(seen & (PC_H_LENGTH | PC_H_CODING)) && s->d.upgrade &&
+	       pc_allowed(s->d.reason) && s->h.method == PC_M_GET && s->h.minor == 1 && conn->requests == 1;
+}
+
 /* The decision of the request in hand is made. */
 PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
 {
@@ -119,6 +129,8 @@ PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
 	}
 	conn->denied = 0;
 	s->run.passed_head = 1;
+	if (pc_switches(s, conn))
+		conn->state = PC_ST_UPGRADE;
 	s->run.learn = !s->run.had && !s->run.memo && pc_allowed(s->d.reason);
 	return PC_STEP_GO;
 }
@@ -347,6 +359,21 @@ static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s
 	return pc_request(s, conn);
 }
 
+/* Bytes that mean nothing, behind those that the application holds: no answer fits. */
+PC_FN int pc_senseless(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 reason)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	pc_event_flush(skb, s, conn);
+	s->path_len = s->host_len = 0;
+	s->run.head_off = s->run.off;
+	s->run.had = 1;
+	pc_refuse(s, conn, reason, 0);
+	if (conn->state == PC_ST_POISON)
+		s->run.outcome = PC_OUT_KILL;
+	return PC_STEP_STOP;
+}
+
 PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
 	if (!s || !conn)
@@ -370,14 +397,7 @@ PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 		s->run.off += r;
 		return PC_STEP_GO;
 	}
-	pc_event_flush(skb, s, conn);
-	s->path_len = s->host_len = 0;
-	s->run.head_off = s->run.off;
-	s->run.had = 1; /* the application holds what came before */
-	pc_refuse(s, conn, PC_R_BAD_CHUNK, 0);
-	if (conn->state == PC_ST_POISON)
-		s->run.outcome = PC_OUT_KILL;
-	return PC_STEP_STOP;
+	return pc_senseless(skb, s, conn, PC_R_BAD_CHUNK);
 }
 
 /* Keeps the request that was allowed. */
@@ -410,6 +430,8 @@ PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 		return PC_STEP_STOP;
 	if (conn->state == PC_ST_HEAD)
 		return pc_step_head(skb, s, conn);
+	if (conn->state == PC_ST_UPGRADE)
+		return pc_senseless(skb, s, conn, PC_R_UPGRADE_REFUSED);
 	return pc_step_body(skb, s, conn);
 }
 

@@ -72,6 +72,60 @@ static __always_inline int pc_has_payload(struct __sk_buff *skb)
 	return skb->len > header + (doff >> 4) * 4;
 }
 
+/* Reads the beginning of an IP packet's TCP payload; its sequence number goes to seq.  0 = done. */
+static __always_inline int pc_payload(struct __sk_buff *skb, u8 *to, u32 n, u32 *seq)
+{
+	u8 first, doff, next;
+	u32 header = 40, s;
+
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return -1;
+	if (first >> 4 == 4)
+		header = (first & 15) * 4;
+	else if (bpf_skb_load_bytes(skb, 6, &next, 1) || next != PC_PROTO_TCP)
+		return -1;
+	if (bpf_skb_load_bytes(skb, header + 12, &doff, 1) || bpf_skb_load_bytes(skb, header + 4, &s, 4))
+		return -1;
+	*seq = __builtin_bswap32(s);
+	return bpf_skb_load_bytes(skb, header + (doff >> 4) * 4, to, n);
+}
+
+/*
+ * The answer to a request that asks for websocket.  Its first bytes (101: RFC 9110 section 15.2.2) decide whether the connection speaks HTTP from then
+ * on or is left alone; the client cannot know it before, so it sends nothing before.  Everything else only passes.
+ */
+SEC("cgroup_skb/egress")
+int pc_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != PC_PROTO_TCP)
+		return 1;
+	u32 key = sk->src_port;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+
+	if (!port || !(port->flags & PC_PORT_UPGRADE))
+		return 1;
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+	u32 got[3] = {}, seq = 0;
+
+	if (!conn || conn->state != PC_ST_UPGRADE)
+		return 1;
+	int r = pc_payload(skb, (u8 *)got, sizeof(got), &seq);
+
+	if (!pc_has_payload(skb) || (r == 0 && seq != conn->pass_wseq))
+		return 1;
+	u32 switching = got[0] == PC_L4('H', 'T', 'T', 'P') && got[1] == PC_L4('/', '1', '.', '1') &&
+			got[2] == PC_L4(' ', '1', '0', '1');
+
+	conn->state = r == 0 && switching ? PC_ST_OPAQUE : PC_ST_HEAD;
+	return 1;
+}
+
 /*
  * Payload to a protected port passes only when the connection is under control: closes what sockops could not
  * take (MPTCP subflows, a full map, connections older than the attachment).  Ports that only monitor are left

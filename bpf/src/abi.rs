@@ -117,6 +117,8 @@ pub mod alg {
 pub mod port_flag {
     /// Something on the port enforces.
     pub const ENFORCE: u32 = 1;
+    /// Some rule of the port lets a connection switch to websocket.
+    pub const UPGRADE: u32 = 2;
 }
 /// Flags of `pc_identity`.
 pub mod identity_flag {
@@ -133,10 +135,12 @@ pub mod identity_flag {
 pub mod conn_state {
     /// A request head is next.
     pub const HEAD: u32 = 0;
-    /// Monitor mode: not followed any more.
-    pub const OPAQUE: u32 = 10;
+    /// A request to switch to websocket was passed and is not answered yet.
+    pub const UPGRADE: u32 = 10;
+    /// Not followed any more (monitor mode), or switched to websocket.
+    pub const OPAQUE: u32 = 11;
     /// Nothing passes any more.
-    pub const POISON: u32 = 11;
+    pub const POISON: u32 = 12;
 }
 /// Flags of `pc_conn`.
 pub mod conn_flag {
@@ -206,6 +210,8 @@ twin! {
         candidate_policy: [u32; HALVES],
         /// Whether there are candidate policies, by half.
         candidate: [u32; HALVES],
+        /// Whether some rule lets a connection switch to websocket, by half.
+        upgrade: [u32; HALVES],
     }
 }
 twin! {

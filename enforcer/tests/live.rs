@@ -21,5 +21,7 @@ mod monitor;
 mod stream;
 #[path = "live/sync.rs"]
 mod sync;
+#[path = "live/upgrade.rs"]
+mod upgrade;
 #[path = "live/world.rs"]
 mod world;

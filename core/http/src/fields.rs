@@ -39,6 +39,7 @@ pub(crate) struct Fields {
     pub(crate) chunked: bool,
     pub(crate) expect: bool,
     pub(crate) upgrade: bool,
+    pub(crate) websocket: bool,
 }
 
 /// Fields that are interpreted, each in its own way.
@@ -211,7 +212,10 @@ impl Fields {
                 return Err(Reason::BadFraming.into());
             }
             Known::TransferEncoding => self.chunked = true,
-            Known::Upgrade => self.upgrade = true,
+            Known::Upgrade => {
+                self.upgrade = true;
+                self.websocket = text.eq_ignore_ascii_case(b"websocket");
+            }
         }
         Ok(())
     }

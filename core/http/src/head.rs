@@ -24,6 +24,9 @@ pub struct Head {
     framing: Framing,
     expect: bool,
     upgrade: bool,
+    websocket: bool,
+    /// There is a Content-Length or Transfer-Encoding field.
+    frames_a_body: bool,
 }
 
 /// What a request is about, in the form that policies are written in.
@@ -53,13 +56,15 @@ fn read(reader: &mut Reader<'_>) -> Read<Head> {
     let line = request_line::read(reader)?;
     let fields = fields::read(reader)?;
     let framing = fields.framing(line.minor)?;
-    let Fields { host, authorization, length: _, chunked: _, expect, upgrade } = fields;
+    let Fields { host, authorization, length, chunked, expect, upgrade, websocket } = fields;
+    let frames_a_body = length.is_some() || chunked;
     // RFC 9112 section 3.2: a request of HTTP/1.1 without Host is answered 400.
     if line.minor == 1 && host.is_none() {
         return Err(Reason::BadHost.into());
     }
     let bytes = reader.seen().into();
-    Ok(Head { bytes, line, host, authorization: authorization.unwrap_or_default(), framing, expect, upgrade })
+    let authorization = authorization.unwrap_or_default();
+    Ok(Head { bytes, line, host, authorization, framing, expect, upgrade, websocket, frames_a_body })
 }
 
 // === impl Head ===
@@ -138,6 +143,12 @@ impl Head {
     #[must_use]
     pub fn upgrades(&self) -> bool {
         self.upgrade
+    }
+
+    /// Whether it asks for websocket and nothing else (RFC 6455 section 4.1): GET, HTTP/1.1, no body announced.
+    #[must_use]
+    pub fn asks_for_websocket(&self) -> bool {
+        self.websocket && self.method() == Method::Get && self.line.minor == 1 && !self.frames_a_body
     }
 
     /// Host and path in canonical form.

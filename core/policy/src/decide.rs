@@ -197,6 +197,16 @@ impl Decision {
         set.policies().get(self.policy?).map(Policy::id)
     }
 
+    /// Whether the rule lets the request switch its connection to websocket.
+    #[must_use]
+    pub fn allows_websocket(&self, set: &PolicySet) -> bool {
+        let rule = self
+            .policy
+            .zip(self.rule)
+            .and_then(|(policy, rule)| set.policies().get(policy)?.rules().get(rule));
+        self.reason.is_allow() && rule.is_some_and(|rule| !rule.wire().upgrade.is_empty())
+    }
+
     /// Id of the rule, in the set that decided.
     #[must_use]
     pub fn rule_id<'a>(&self, set: &'a PolicySet) -> Option<&'a str> {

@@ -121,6 +121,7 @@ fn rule(position: usize, wire: &wire::Rule, policy_mode: Mode, problems: &mut Pr
         problems.take("required_org", check_name("the organisation", org));
     }
     problems.take("mfa_max_age_s", check_mfa(wire));
+    problems.take("upgrade", check_upgrade(&wire.upgrade));
     let auth = problems.take("auth", auth(wire));
     Some(Rule {
         id: rule_id(position, wire),
@@ -214,6 +215,16 @@ fn check_mfa(rule: &wire::Rule) -> Result<(), PatternError> {
             "write how many seconds old it may be, or leave the field out for any age",
         )),
         (Some(_), true) | (None, _) => Ok(()),
+    }
+}
+
+fn check_upgrade(protocols: &[String]) -> Result<(), PatternError> {
+    match protocols.iter().find(|protocol| protocol.as_str() != "websocket") {
+        Some(other) => Err(PatternError::new(
+            format!("connections cannot be switched to `{other}`: its requests would not be seen"),
+            "write `websocket`, or leave the field out",
+        )),
+        None => Ok(()),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Connection {
     following: Following,
     /// A request was passed and the application has written nothing since.
     owed: bool,
+    /// A request was decided, or refused.
+    used: bool,
 }
 
 /// What becomes of a segment.
@@ -89,6 +91,8 @@ enum Following {
     Reading,
     /// Nothing passes any more.
     Closed,
+    /// A request to switch to websocket was passed: the application's answer decides how the connection goes on.
+    Asking,
     /// Everything passes, unread.
     Unread,
 }
@@ -142,6 +146,7 @@ impl Connection {
             stream: Stream::new(),
             following: Following::Reading,
             owed: false,
+            used: false,
         }
     }
 
@@ -150,7 +155,7 @@ impl Connection {
         let fate = match self.following {
             Following::Closed => Fate::Drop,
             Following::Unread => Fate::Pass,
-            Following::Reading => {
+            Following::Reading | Following::Asking => {
                 let rules = Rules { policies, keys, now_s };
                 return Run::new(self, rules).read(bytes);
             }
@@ -158,9 +163,13 @@ impl Connection {
         Handled { fate, records: Vec::new() }
     }
 
-    /// The application wrote something to the client.
-    pub fn application_wrote(&mut self) {
+    /// The application wrote this to the client.
+    pub fn application_wrote(&mut self, bytes: &[u8]) {
         self.owed = false;
+        if self.following == Following::Asking {
+            let switched = bytes.starts_with(b"HTTP/1.1 101");
+            self.following = if switched { Following::Unread } else { Following::Reading };
+        }
     }
 
     /// Whether nothing passes any more, in either direction.
@@ -179,6 +188,9 @@ impl<'a> Run<'a> {
 
     fn read(mut self, bytes: &[u8]) -> Handled {
         let mut at = 0;
+        if self.connection.following == Following::Asking {
+            self.before_the_answer();
+        }
         while at < bytes.len() && self.connection.following == Following::Reading {
             let in_body = !self.connection.stream.is_in_head();
             if !in_body && (self.comes_too_late() || self.is_no_longer_protected()) {
@@ -194,7 +206,17 @@ impl<'a> Run<'a> {
                 Some(Event::Body { .. }) | None => {}
             }
         }
+        if at < bytes.len() && self.connection.following == Following::Asking {
+            self.before_the_answer();
+        }
         self.end()
+    }
+
+    /// Bytes behind a request to switch, before it is answered: nobody knows what they are.
+    fn before_the_answer(&mut self) {
+        if self.lost(Reason::UpgradeRefused) {
+            self.so_far = SoFar::Destroy;
+        }
     }
 
     /// A request begins that this segment can no longer be judged by.
@@ -231,9 +253,15 @@ impl<'a> Run<'a> {
         let decision = decide(&head, self.connection.port, policies, keys, now_s);
         let passes = decision.passes();
         let readable = decision.resource().is_some();
+        // Behind other requests, an answer of 101 could be part of another one's response.
+        let switches =
+            !self.connection.used && head.asks_for_websocket() && decision.allows_websocket(policies);
         let record = self.record(decision, Some(head));
         if passes {
             self.passes_head = true;
+            if switches {
+                self.connection.following = Following::Asking;
+            }
             return;
         }
         self.deny(record, place);
@@ -281,6 +309,7 @@ impl<'a> Run<'a> {
     fn record(&mut self, decision: Decision, head: Option<Box<Head>>) -> usize {
         let decision_id = self.connection.next_decision_id;
         self.connection.next_decision_id = decision_id.wrapping_add(1);
+        self.connection.used = true;
         self.records.push(Record { decision_id, decision, head });
         self.records.len() - 1
     }

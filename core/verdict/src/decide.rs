@@ -110,6 +110,12 @@ impl Decision {
         self.outcome.rule_id(policies)
     }
 
+    /// Whether the rule lets the request switch its connection to websocket.
+    #[must_use]
+    pub fn allows_websocket(&self, policies: &PolicySet) -> bool {
+        self.outcome.allows_websocket(policies)
+    }
+
     /// Greatest age of the authentication that the rule asks for, seconds.
     #[must_use]
     pub fn mfa_max_age_s(&self) -> Option<u32> {

@@ -65,6 +65,10 @@ pub struct Rule {
     /// Whether a token is needed; absent: `required` if the rule asks for anything, else `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// Protocols that a request may switch its connection to (RFC 9110 section 7.8); only `websocket` can be named. Once
+    /// the application has answered 101, nothing on the connection is looked at any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrade: Vec<String>,
     /// Narrows the policy's mode (enforce > monitor > disabled; the weaker holds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,

@@ -88,7 +88,7 @@ reasons! {
     68 NotHttp1 "not_http1" 400 "" "TLS, HTTP/2 preface or another protocol"
     69 MethodRefused "method_refused" 400 "" "method is CONNECT or not an upper-case token"
     70 HeadTooLarge "head_too_large" 431 "" "request head is longer than the documented limit"
-    71 UpgradeRefused "upgrade_refused" 403 "" "protocol upgrade is not allowed by the rule"
+    71 UpgradeRefused "upgrade_refused" 403 "" "data was sent before the protocol upgrade was answered"
     80 PipelineRefused "pipeline_refused" 400 "" "denied request behind one whose response is still owed"
     81 StreamGap "stream_gap" 400 "" "bytes of the stream were not seen in order"
     90 NoCapacity "no_capacity" 503 "" "a bounded resource of the enforcer is used up"

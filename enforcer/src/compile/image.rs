@@ -54,6 +54,8 @@ pub(super) struct Port {
     /// Policy without host, index.
     pub(super) policy: Option<u32>,
     pub(super) enforce: bool,
+    /// Some rule lets a connection switch to websocket.
+    pub(super) upgrade: bool,
     /// As `host_row` and `policy`, of the candidate; `None`: it has no policy for the port.
     pub(super) candidate: Option<(u32, Option<u32>)>,
 }

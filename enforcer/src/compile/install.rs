@@ -213,7 +213,7 @@ impl Offsets {
     /// Sets the fields of this half: to "not covered" when it does not protect the port.
     fn port(&self, value: &mut abi::Port, port: Option<&Port>) {
         let half = self.half as usize;
-        let Port { host_row, policy, enforce, candidate } = port.copied().unwrap_or_default();
+        let Port { host_row, policy, enforce, upgrade, candidate } = port.copied().unwrap_or_default();
         value.host_row[half] = self.row(host_row);
         value.policy[half] = policy.map_or(0, |policy| self.policies + policy + 1);
         value.enforce[half] = u32::from(enforce);
@@ -221,8 +221,10 @@ impl Offsets {
         value.candidate_host_row[half] = self.row(candidate_row);
         value.candidate_policy[half] = candidate_policy.map_or(0, |policy| self.policies + policy + 1);
         value.candidate[half] = u32::from(candidate.is_some());
-        let enforces = value.enforce.iter().any(|enforce| *enforce != 0);
-        value.flags = if enforces { abi::port_flag::ENFORCE } else { 0 };
+        value.upgrade[half] = u32::from(upgrade);
+        let flag = |halves: [u32; limits::HALVES], flag| if halves == [0; limits::HALVES] { 0 } else { flag };
+        value.flags =
+            flag(value.enforce, abi::port_flag::ENFORCE) | flag(value.upgrade, abi::port_flag::UPGRADE);
     }
 
     fn name(&self, name: &Name) -> (Vec<u8>, u32) {

@@ -129,6 +129,7 @@ fn lower_ports(
     for (index, policy) in (first..).zip(covered) {
         let (port, named) = by_port.entry(policy.port()).or_default();
         port.enforce |= policy.mode() == Mode::Enforce;
+        port.upgrade |= in_force(policy).any(|rule| !rule.wire().upgrade.is_empty());
         match policy.host() {
             Some(host) => named.push((host, index)),
             None => port.policy = Some(index),
@@ -162,6 +163,7 @@ fn lower_rule(
     let mut flags = 0;
     let mut flag = |flag, set| flags |= if set { flag } else { 0 };
     flag(rule_flag::MFA, wire.require_mfa);
+    flag(rule_flag::UPGRADE, !wire.upgrade.is_empty());
     flag(rule_flag::ORG, wire.required_org.is_some());
     flag(rule_flag::ANY_ROLE, !wire.required_roles.is_empty());
     flag(rule_flag::ANY_PERMISSION, !wire.required_permissions.is_empty());

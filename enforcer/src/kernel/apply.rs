@@ -54,7 +54,9 @@ fn settle_ports(maps: &Maps, image: &Image, active: usize) -> Result<(), KernelE
             continue;
         }
         let Some(mut value) = map.get::<u32, Port>(&port).map_err(fail("read pc_ports"))? else { continue };
-        let flags = if value.enforce[active] != 0 { port_flag::ENFORCE } else { 0 };
+        let flag = |half: u32, flag| if half == 0 { 0 } else { flag };
+        let flags =
+            flag(value.enforce[active], port_flag::ENFORCE) | flag(value.upgrade[active], port_flag::UPGRADE);
         if value.flags != flags {
             value.flags = flags;
             map.set(&port, &value).map_err(fail("write pc_ports"))?;

@@ -21,10 +21,8 @@ use super::sys::{self, AttachType};
 /// The attachments of a running instance, held to be watched. The pins hold them too.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    guard: OwnedFd,
-    sockops: OwnedFd,
-    guard_prog: u32,
-    sockops_prog: u32,
+    /// In the order of [`LINKS`], with the programs' ids.
+    links: Vec<(OwnedFd, u32)>,
     entry_prog: u32,
     inject_prog: u32,
 }
@@ -35,6 +33,9 @@ const SOCKET_PROGRAMS: [(&str, &str, AttachType); 2] = [
     ("pc_injectors", "pc_inject", AttachType::SkbVerdict),
 ];
 
+/// Programs of the cgroup: link, program. Attached in this order, and detached in the opposite one.
+const LINKS: [(&str, &str); 3] = [("guard", "pc_guard"), ("egress", "pc_egress"), ("sockops", "pc_sockops")];
+
 /// Fills the program array and attaches everything that is new to `cgroup`; pins the links.
 pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
     chain(loaded, loaded.map("pc_progs")?)?;
@@ -44,10 +45,9 @@ pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<
     }
     let directory =
         File::open(cgroup).map_err(|source| KernelError::at("open the cgroup", cgroup, source))?;
-    let links = [("guard", link_guard(loaded, &directory)), ("sockops", link_sockops(loaded, &directory))];
-    for (name, link) in links {
-        let link = link.map_err(|error| KernelError::Load {
-            program: name.to_owned(),
+    for (name, program) in LINKS {
+        let link = link(loaded, program, &directory).map_err(|error| KernelError::Load {
+            program: program.to_owned(),
             message: format!("attaching to {}: {error}", cgroup.display()),
         })?;
         let path = pins.link(name);
@@ -66,7 +66,7 @@ pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
         let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
         done.map_err(KernelError::system("replace a verdict program"))?;
     }
-    for (link, program) in [("guard", "pc_guard"), ("sockops", "pc_sockops")] {
+    for (link, program) in LINKS {
         let path = pins.link(link);
         let link = sys::open(&path).map_err(|source| KernelError::at("open the pin", &path, source))?;
         let done = sys::link_update(link.as_fd(), loaded.program(program)?);
@@ -90,6 +90,7 @@ pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
             _ => {}
         }
     }
+    pins::remove_file(&pins.link("egress"))?;
     pins::remove_file(&pins.link("guard"))
 }
 
@@ -103,17 +104,17 @@ fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn link_guard(loaded: &mut Loaded, cgroup: &File) -> Result<FdLink, ProgramError> {
-    let program: &mut CgroupSkb =
-        loaded.program_mut("pc_guard").ok_or(ProgramError::NotLoaded)?.try_into()?;
-    let id = program.attach(cgroup, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
-    program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
-}
-
-fn link_sockops(loaded: &mut Loaded, cgroup: &File) -> Result<FdLink, ProgramError> {
-    let program: &mut SockOps =
-        loaded.program_mut("pc_sockops").ok_or(ProgramError::NotLoaded)?.try_into()?;
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+fn link(loaded: &mut Loaded, name: &str, cgroup: &File) -> Result<FdLink, ProgramError> {
+    let program = loaded.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    if name == "pc_sockops" {
+        let program: &mut SockOps = program.try_into()?;
+        let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+        return program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached);
+    }
+    let direction =
+        if name == "pc_egress" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
+    let program: &mut CgroupSkb = program.try_into()?;
+    let id = program.attach(cgroup, direction, CgroupAttachMode::Single)?;
     program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
 }
 
@@ -128,11 +129,9 @@ impl Attached {
             let program = open(&pins.program(name))?;
             sys::program_id(program.as_fd()).map_err(KernelError::system("identify a program"))
         };
+        let links = LINKS.into_iter().map(|(link, program)| Ok((open(&pins.link(link))?, id(program)?)));
         Ok(Attached {
-            guard: open(&pins.link("guard"))?,
-            sockops: open(&pins.link("sockops"))?,
-            guard_prog: id("pc_guard")?,
-            sockops_prog: id("pc_sockops")?,
+            links: links.collect::<Result<_, KernelError>>()?,
             entry_prog: id("pc_entry")?,
             inject_prog: id("pc_inject")?,
         })
@@ -141,13 +140,11 @@ impl Attached {
     /// What is not as it was attached, in words; empty when all is well.
     pub(crate) fn missing(&self, maps: &Maps) -> Result<Vec<String>, KernelError> {
         let mut missing = Vec::new();
-        let links =
-            [("pc_guard", &self.guard, self.guard_prog), ("pc_sockops", &self.sockops, self.sockops_prog)];
-        for (name, link, program) in links {
+        for ((_, name), (link, program)) in LINKS.into_iter().zip(&self.links) {
             let info = sys::link_info(link.as_fd()).map_err(KernelError::system("inspect a link"))?;
             if info.cgroup_id == 0 {
                 missing.push(format!("{name} was detached from its cgroup"));
-            } else if info.prog_id != program {
+            } else if info.prog_id != *program {
                 missing.push(format!("{name} was replaced by program {}", info.prog_id));
             }
         }

@@ -58,6 +58,14 @@ impl Client {
         self.read_response(true)
     }
 
+    /// The next bytes, whatever they are.
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        while self.buffer.len() < n {
+            self.more().expect("more bytes");
+        }
+        self.buffer.drain(..n).collect()
+    }
+
     /// Whether the connection ends, by FIN or RST, within the timeout and without another byte.
     pub fn ends(&mut self) -> bool {
         let mut byte = [0];

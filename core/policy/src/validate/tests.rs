@@ -37,6 +37,14 @@ fn bad_path_pattern_is_refused() {
 }
 
 #[test]
+fn only_websocket_can_be_named() {
+    let with = |protocol: &str| Rule { upgrade: vec![protocol.to_owned()], ..rule("GET /ws") };
+    refused_rule(with("h2c"), "upgrade", "`h2c`", "write `websocket`");
+    refused_rule(with("WebSocket"), "upgrade", "`WebSocket`", "write `websocket`");
+    set(vec![policy(vec![with("websocket")])]);
+}
+
+#[test]
 fn bad_host_match_is_refused() {
     refused(for_host("p", Some("a.example:80")), None, "host_match", "colon", "port_match");
     refused(for_host("p", Some("")), None, "host_match", "empty", "leave `host_match` out");

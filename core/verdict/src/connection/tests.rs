@@ -46,7 +46,7 @@ impl Wire {
     /// Sends a segment and has the application write what it owes.
     fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> String {
         let fate = self.send(bytes);
-        self.connection.application_wrote();
+        self.connection.application_wrote(b"HTTP/1.1 200 OK\r\n");
         fate
     }
 }
@@ -333,7 +333,7 @@ proptest! {
             let passed = wire.send(segment) == "pass";
             held_back |= !passed;
             if writes[number % writes.len()] {
-                wire.connection.application_wrote();
+                wire.connection.application_wrote(b"HTTP/1.1 200 OK\r\n");
             }
         }
         if !held_back {
@@ -395,4 +395,80 @@ proptest! {
         }
         prop_assert!(serial.reasons.starts_with(&cut.reasons), "{:?} {:?}", serial.reasons, cut.reasons);
     }
+}
+
+/// The policies of the other tests, and `/ws`, which may switch.
+fn with_websocket(mode: Mode) -> Wire {
+    let mut wire = Wire::new(mode);
+    let mut list: Vec<_> = wire.policies.policies().iter().map(|policy| policy.wire().clone()).collect();
+    let rule = |path: &str, upgrade: &[&str]| portcullis_wire::Rule {
+        method: "GET".to_owned(),
+        path_pattern: path.to_owned(),
+        upgrade: upgrade.iter().map(|protocol| (*protocol).to_owned()).collect(),
+        priority: 99,
+        ..portcullis_wire::Rule::default()
+    };
+    list[0].rules.extend([rule("/ws", &["websocket"]), rule("/plain", &[])]);
+    wire.policies = PolicySet::new(list).unwrap();
+    wire
+}
+
+const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[test]
+fn a_connection_that_switched_is_left_alone() {
+    let mut wire = with_websocket(Mode::Enforce);
+    assert_eq!(wire.send(ASK), "pass");
+    wire.connection.application_wrote(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    assert_eq!(wire.send("anything"), "pass");
+}
+
+#[test]
+fn an_application_that_does_not_switch_gets_requests() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 10",
+        "HTTP/1.0 101 \r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101",
+    ] {
+        let mut wire = with_websocket(Mode::Enforce);
+        assert_eq!(wire.send(ASK), "pass");
+        wire.connection.application_wrote(answer.as_bytes());
+        assert_eq!(wire.send("anything"), "400c", "{answer:?}");
+    }
+}
+
+#[test]
+fn only_a_first_plain_request_with_a_rule_that_says_so_can_switch() {
+    let asks = [
+        ASK.replace("/ws", "/plain"),
+        ASK.replace("websocket", "h2c"),
+        ASK.replace("websocket", "websocket, h2c"),
+        ASK.replace("HTTP/1.1", "HTTP/1.0"),
+        ASK.replace("Upgrade: w", "Content-Length: 0\r\nUpgrade: w"),
+    ];
+    for ask in asks {
+        let mut wire = with_websocket(Mode::Enforce);
+        assert_eq!(wire.send(&ask), "pass", "{ask}");
+        wire.connection.application_wrote(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        assert_eq!(wire.send("anything"), "400c", "{ask}");
+    }
+    let mut wire = with_websocket(Mode::Enforce);
+    wire.exchange(ASK.replace("Upgrade: websocket\r\n", ""));
+    assert_eq!(wire.send(ASK), "pass");
+    wire.connection.application_wrote(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    assert_eq!(wire.send("anything"), "400c", "behind another request");
+}
+
+#[test]
+fn bytes_before_the_answer_end_the_connection() {
+    let mut wire = with_websocket(Mode::Enforce);
+    assert_eq!(wire.send(format!("{ASK}early")), "destroy");
+    let mut wire = with_websocket(Mode::Enforce);
+    assert_eq!(wire.send(ASK), "pass");
+    assert_eq!(wire.send("early"), "destroy");
+    assert_eq!(wire.reasons.last(), Some(&Reason::UpgradeRefused));
+    let mut wire = with_websocket(Mode::Monitor);
+    assert_eq!(wire.send(format!("{ASK}early")), "pass");
+    assert_eq!(wire.send("more"), "pass");
 }

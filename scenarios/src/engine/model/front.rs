@@ -72,7 +72,7 @@ async fn relay(
                     client.shutdown().await?;
                 }
                 length => {
-                    connection.application_wrote();
+                    connection.application_wrote(&answered[..length]);
                     client.write_all(&answered[..length]).await?;
                 }
             },

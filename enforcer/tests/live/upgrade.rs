@@ -1,0 +1,195 @@
+//! Websocket by rule: a connection is left alone once the application has switched, and not a byte earlier.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use portcullis_testkit::need;
+use portcullis_wire::{Auth, Mode, Policy, Rule};
+
+use crate::client::Client;
+use crate::world::{World, policy};
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n";
+const NO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// Answers `/ws…` with 101 and echoes from then on; everything else is answered 200, an upgrade or not. `/slow…` waits
+/// before it does either.
+struct Switcher {
+    addr: SocketAddr,
+    read: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Switcher {
+    fn start() -> Switcher {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listening");
+        let addr = listener.local_addr().expect("an address");
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&read);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || serve(stream, &seen));
+            }
+        });
+        Switcher { addr, read }
+    }
+
+    fn read(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().expect("no thread panicked")).into_owned()
+    }
+}
+
+fn serve(mut stream: TcpStream, seen: &Mutex<Vec<u8>>) {
+    let (mut buffer, mut held, mut switched) = ([0; 4096], Vec::new(), false);
+    // A read fails when the connection is destroyed.
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        seen.lock().expect("no thread panicked").extend(&buffer[..n]);
+        if switched {
+            drop(stream.write_all(&buffer[..n]));
+            continue;
+        }
+        held.extend(&buffer[..n]);
+        while let Some(end) = held.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head: Vec<u8> = held.drain(..end + 4).collect();
+            if head.starts_with(b"GET /slow") {
+                thread::sleep(Duration::from_millis(300));
+            }
+            switched = head.starts_with(b"GET /ws") || head.starts_with(b"GET /slow");
+            drop(stream.write_all(if switched { SWITCHED } else { NO }.as_bytes()));
+        }
+    }
+}
+
+/// `/ws` and `/slow` may switch, `/wsnot` may not; what else there is needs the role that nobody has.
+fn policies(port: u16, mode: Mode) -> Vec<Policy> {
+    let rule = |path: &str, upgrade: &[&str]| Rule {
+        method: "GET".into(),
+        path_pattern: path.into(),
+        required_roles: vec!["reader".into()],
+        upgrade: upgrade.iter().map(|protocol| (*protocol).to_owned()).collect(),
+        ..Rule::default()
+    };
+    let open = Rule { auth: Some(Auth::None), required_roles: Vec::new(), ..rule("/open", &[]) };
+    let rules = vec![
+        rule("/ws", &["websocket"]),
+        rule("/slow", &["websocket"]),
+        rule("/declines", &["websocket"]),
+        rule("/wsnot", &[]),
+        open,
+        Rule { required_roles: vec!["nobody".into()], ..rule("/**", &[]) },
+    ];
+    vec![Policy { rules, ..policy(port, mode) }]
+}
+
+fn asks(path: &str, token: Option<&str>, protocol: &str) -> String {
+    let bearer = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n{bearer}Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+}
+
+fn start(mode: Mode) -> (World, Switcher, String) {
+    let mut world = World::new("upgrade");
+    let app = Switcher::start();
+    world.apply(policies(app.addr.port(), mode));
+    let token = world.role("reader");
+    (world, app, token)
+}
+
+#[test]
+fn frames_pass_in_both_directions_once_the_application_has_switched() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, token) = start(Mode::Enforce);
+    for protocol in ["websocket", "WebSocket"] {
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(asks("/ws", Some(&token), protocol)).status, 101);
+        for frame in ["\u{81}\u{5}hello", "GET /secret HTTP/1.1\r\n", "\r\n"] {
+            client.send(frame);
+            assert_eq!(client.bytes(frame.len()), frame.as_bytes());
+        }
+    }
+    assert_eq!(world.reasons().into_iter().collect::<Vec<_>>(), [("rule_allow".to_owned(), 2)]);
+}
+
+#[test]
+fn an_application_that_declines_gets_requests_that_are_checked() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, token) = start(Mode::Enforce);
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(asks("/declines", Some(&token), "websocket")).status, 200);
+    assert_eq!(client.ask("GET /secret HTTP/1.1\r\nHost: a\r\n\r\n").status, 401);
+    assert_eq!(
+        client
+            .ask(format!("GET /secret HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"))
+            .status,
+        403
+    );
+    assert_eq!(client.ask("GET /open HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert!(!app.read().contains("secret"));
+}
+
+/// An application that switches although its rule does not say so, for another protocol, or behind other requests: what
+/// follows is no request, and does not reach it.
+#[test]
+fn what_was_not_allowed_to_switch_is_still_read_as_requests() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, token) = start(Mode::Enforce);
+    let first = [asks("/wsnot", Some(&token), "websocket"), asks("/ws", Some(&token), "h2c")];
+    for request in &first {
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(request).status, 101, "{request}");
+        client.send("GET /secret HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.response().map_or(true, |response| response.status == 401), "{request}");
+    }
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask("GET /open HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert_eq!(client.ask(asks("/ws", Some(&token), "websocket")).status, 101);
+    client.send("\u{81}\u{5}hello, secret");
+    assert!(client.response().map_or(true, |response| response.status == 400));
+    assert!(!app.read().contains("secret"), "{}", app.read());
+}
+
+#[test]
+fn bytes_before_the_answer_end_the_connection() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, token) = start(Mode::Enforce);
+    let ask = asks("/slow", Some(&token), "websocket");
+    // In one segment with the request, and behind it.
+    let mut client = Client::connect(app.addr);
+    client.send(format!("{ask}secret"));
+    assert!(client.ends());
+    let mut client = Client::connect(app.addr);
+    client.send(&ask);
+    thread::sleep(Duration::from_millis(50));
+    client.send("secret");
+    assert!(client.response().is_err());
+    assert_eq!(world.reasons()["upgrade_refused"], 2);
+    assert!(!app.read().contains("secret"));
+}
+
+#[test]
+fn an_upgrade_is_a_request_like_others() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, _) = start(Mode::Enforce);
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(asks("/ws", None, "websocket")).status, 401);
+    assert_eq!(app.read(), "");
+}
+
+#[test]
+fn monitor_mode_changes_nothing() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, token) = start(Mode::Monitor);
+    for (path, token) in [("/ws", Some(token.as_str())), ("/ws", None), ("/wsnot", Some(token.as_str()))] {
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(asks(path, token, "websocket")).status, 101);
+        client.send("\u{81}\u{5}hello");
+        assert_eq!(client.bytes(8), "\u{81}\u{5}hello".as_bytes());
+    }
+    let mut client = Client::connect(app.addr);
+    client.send(format!("{}early", asks("/ws", Some(&token), "websocket")));
+    assert_eq!(client.response().expect("an answer").status, 101);
+    assert!(app.read().ends_with("early"));
+    assert!(world.reasons().contains_key("upgrade_refused"));
+}
