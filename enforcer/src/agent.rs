@@ -4,28 +4,36 @@
 //! its keys are too old; then tokens are refused.
 //! **Invariant:** an older version than any that was ever in force is refused.
 
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use portcullis_wire::{AccessLog, Reason};
+use serde_json::Value;
 
 use crate::compile::{self, CompileError};
+use crate::discover;
 use crate::generation::version_of;
 use crate::kernel::{self, Datapath, KernelError};
+use crate::learn::{Endpoint, Learner};
 
 mod bundle;
 mod cache;
 mod clock;
 mod config;
+mod host;
 mod issuers;
 mod logs;
+mod metrics;
 mod plane;
 mod wanted;
 
 pub use cache::CacheError;
 pub use config::AgentConfig;
+pub use host::{Protection, Service};
 pub use issuers::IssuerConfig;
 pub use logs::{SpoolConfig, SpoolError};
 pub use plane::{Identity, PlaneError};
@@ -42,6 +50,7 @@ use wanted::Wanted;
 pub struct Agent {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    metrics: Option<SocketAddr>,
 }
 
 /// How an agent is.
@@ -57,6 +66,10 @@ pub struct Status {
     pub detached: Vec<String>,
     /// Seconds since the control plane last said that the configuration is the right one; `None`: never.
     pub config_age_s: Option<u64>,
+    /// How the host is, by what a connection to each service showed.
+    pub protection: Protection,
+    /// Services on this host, as they were found last.
+    pub services: Vec<Service>,
     /// Access records that the control plane took.
     pub records_sent: u64,
     /// Access records that wait.
@@ -93,6 +106,14 @@ pub enum AgentError {
         /// What is, or was, in force.
         current: u64,
     },
+    /// The address for the metrics.
+    #[error("metrics at {addr}: {source}")]
+    Metrics {
+        /// The address.
+        addr: SocketAddr,
+        /// Why it cannot be used.
+        source: std::io::Error,
+    },
     /// The control plane.
     #[error(transparent)]
     Plane(#[from] PlaneError),
@@ -111,6 +132,8 @@ struct Shared {
     wanted: Mutex<Wanted>,
     datapath: Mutex<Option<Datapath>>,
     logs: Arc<Logs>,
+    learner: Arc<Mutex<Learner>>,
+    services: Mutex<Vec<Service>>,
     /// A token came whose kid nobody knows.
     unknown_kid: Arc<Signal>,
     error: Mutex<Option<String>>,
@@ -129,6 +152,10 @@ struct Signal {
 const PUSH_WAIT: Duration = Duration::from_secs(45);
 /// First wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// When a host is first looked at.
+const HOST_FIRST: Duration = Duration::from_secs(2);
+/// Endpoints that are told, the busiest.
+const ENDPOINTS_MAX: usize = 5_000;
 /// How often the age of keys is looked at.
 const AGE_EVERY: Duration = Duration::from_millis(500);
 
@@ -156,16 +183,23 @@ impl Agent {
             issuers,
             issuers_every,
             key_age_max,
+            host_every,
+            metrics,
         } = config;
+        let metrics = metrics.map(bind).transpose()?;
         let plane = Plane::connect(&api_url, &tenant, identity)?;
         kernel.agent_id = plane.agent_id().to_owned();
         let logs = Arc::new(Logs::new(spool.as_ref())?);
         let clock = Clock::default();
         clock.set_offset_s(kernel.clock_offset_ns / 1_000_000_000);
         let unknown_kid: Arc<Signal> = Arc::default();
-        let (queue, signal) = (logs.clone(), unknown_kid.clone());
+        let learner: Arc<Mutex<Learner>> = Arc::default();
+        let (queue, signal, pupil) = (logs.clone(), unknown_kid.clone(), learner.clone());
         let records = move |batch: Vec<AccessLog>| {
             queue.push(&batch);
+            let mut pupil = lock(&pupil);
+            batch.iter().for_each(|record| pupil.observe(record));
+            drop(pupil);
             if batch.iter().any(|record| record.reason == Reason::TokenKey.slug()) {
                 signal.set();
             }
@@ -182,15 +216,22 @@ impl Agent {
             clock,
             datapath: Mutex::new(Some(datapath)),
             logs,
+            learner,
+            services: Mutex::default(),
             unknown_kid,
             error: Mutex::default(),
             stop: Arc::default(),
         });
         shared.begin();
-        let mut agent = Agent { shared, threads: Vec::new() };
+        let mut agent = Agent { shared, threads: Vec::new(), metrics: None };
         agent.spawn("pc-poll", move |shared| shared.poll(poll))?;
         agent.spawn("pc-report", move |shared| shared.report(report))?;
         agent.spawn("pc-keys", |shared| shared.keys())?;
+        agent.spawn("pc-host", move |shared| shared.host(host_every))?;
+        if let Some((listener, addr)) = metrics {
+            agent.metrics = Some(addr);
+            agent.spawn("pc-metrics", move |shared| metrics::serve(&listener, || shared.metrics()))?;
+        }
         if push {
             let shared = agent.shared.clone();
             // Not waited for at the end: its question may be open for a long time, and its answer is not used then.
@@ -211,6 +252,16 @@ impl Agent {
     /// How it is.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Where the metrics are.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Endpoints learnt from traffic.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        lock(&self.shared.learner).endpoints()
     }
 
     /// Runs `look` on the kernel's part; `None` when it was detached.
@@ -264,6 +315,9 @@ impl Agent {
     fn end(&mut self) -> Option<Datapath> {
         self.shared.stop.set();
         self.shared.unknown_kid.set();
+        if let Some(addr) = self.metrics {
+            metrics::wake(addr);
+        }
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
@@ -357,6 +411,52 @@ impl Shared {
         }
     }
 
+    /// Looks at the host, and tells the control plane.
+    fn host(&self, every: Duration) {
+        let mut told: [Vec<Value>; 2] = Default::default();
+        // The first look waits for the services of a host that starts.
+        let mut wait = every.min(HOST_FIRST);
+        while !self.stop.wait(wait) {
+            wait = every;
+            self.look();
+            let status = self.status();
+            // What cannot be told now is told the next time.
+            drop(self.plane.heartbeat(status.protection.name(), status.generation));
+            let services = host::services_wire(&status.services);
+            let endpoints = host::endpoints_wire(lock(&self.learner).endpoints(), ENDPOINTS_MAX);
+            for ((what, rows), told) in
+                [("services", services), ("endpoints", endpoints)].into_iter().zip(&mut told)
+            {
+                if rows != *told && self.plane.inventory(what, &rows).is_ok() {
+                    *told = rows;
+                }
+            }
+        }
+    }
+
+    /// Finds the services and tries those that policies are about.
+    fn look(&self) {
+        let proc = Path::new(discover::PROC);
+        let Ok(listeners) = discover::listeners(proc) else { return };
+        let wishes = lock(&self.wanted).wishes();
+        let Some(prober) = lock(&self.datapath).as_ref().map(Datapath::prober) else { return };
+        let services = wishes.judge(listeners, discover::own_netns(proc), |addr, pid| {
+            prober.controls(addr, pid).map_err(|error| error.to_string())
+        });
+        *lock(&self.services) = services;
+    }
+
+    fn metrics(&self) -> Option<String> {
+        if self.stop.is_set() {
+            return None;
+        }
+        self.count_kernel_loss();
+        let stats = lock(&self.datapath).as_ref().and_then(|datapath| datapath.stats().ok());
+        let kernel = stats.map(|stats| kernel::named_stats(&stats)).unwrap_or_default();
+        let endpoints = lock(&self.learner).endpoints().len();
+        Some(metrics::page(&self.status(), endpoints, &kernel))
+    }
+
     /// Fetches keys of issuers' URLs that are due; whether any changed.
     fn refresh_issuers(&self, unknown_kid: bool) -> bool {
         let questions = lock(&self.wanted).questions(unknown_kid);
@@ -419,6 +519,10 @@ impl Shared {
                 Err(error) => status.detached.push(error.to_string()),
             }
         }
+        status.services = lock(&self.services).clone();
+        if status.generation > 0 && status.detached.is_empty() {
+            status.protection = lock(&self.wanted).wishes().overall(&status.services);
+        }
         let counts = self.logs.counts();
         status.records_sent = counts.sent;
         status.records_waiting = counts.waiting;
@@ -458,6 +562,11 @@ impl Signal {
         }
         true
     }
+}
+
+fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), AgentError> {
+    let bound = TcpListener::bind(addr).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map(|(addr, listener)| (listener, addr)).map_err(|source| AgentError::Metrics { addr, source })
 }
 
 /// A thread that panicked while it held a lock left whole values behind.
