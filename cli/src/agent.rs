@@ -1,7 +1,7 @@
 //! `portcullis agent`: enforcement in the kernel, configured by a control plane.
 
 mod notify;
-mod settings;
+pub mod settings;
 
 use std::path::PathBuf;
 use std::thread;

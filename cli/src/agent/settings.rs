@@ -59,22 +59,22 @@ pub struct Flags {
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    api_url: Option<String>,
-    tenant: Option<String>,
-    agent_id: Option<String>,
-    agent_token: Option<String>,
-    api_key: Option<String>,
-    cgroup: Option<PathBuf>,
-    pins: Option<PathBuf>,
-    poll_ms: Option<u64>,
-    push: Option<bool>,
-    report_ms: Option<u64>,
-    cache: Option<PathBuf>,
-    spool: Option<PathBuf>,
-    spool_mib: Option<u64>,
-    key_age_max_s: Option<u64>,
-    metrics: Option<SocketAddr>,
-    issuers: Option<Vec<IssuerConfig>>,
+    pub(crate) api_url: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) agent_id: Option<String>,
+    pub(crate) agent_token: Option<String>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
+    pub(crate) poll_ms: Option<u64>,
+    pub(crate) push: Option<bool>,
+    pub(crate) report_ms: Option<u64>,
+    pub(crate) cache: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
+    pub(crate) spool_mib: Option<u64>,
+    pub(crate) key_age_max_s: Option<u64>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) issuers: Option<Vec<IssuerConfig>>,
 }
 
 const PINS_DEFAULT: &str = "/sys/fs/bpf/portcullis/default";
