@@ -147,7 +147,10 @@ fn keys_of_an_issuers_url_are_fetched_again_for_an_unknown_kid_but_not_for_each(
         leeway_s: 0,
         jwks_uri: None,
     };
-    let agent = agent_with(&mut world, &plane, |agent| AgentConfig { issuers: vec![config], ..agent });
+    // Its metadata is that of the other one.
+    let impostor = IssuerConfig { issuer: format!("{issuer}/sub"), ..config.clone() };
+    let agent =
+        agent_with(&mut world, &plane, |agent| AgentConfig { issuers: vec![config, impostor], ..agent });
     let token = |kid: &str, key: &SigningKey| {
         let claims = json!({
             "iss": issuer, "aud": AUDIENCE, "sub": "u", "exp": now_s() + 600, "roles": ["reader"],
@@ -156,6 +159,8 @@ fn keys_of_an_issuers_url_are_fetched_again_for_an_unknown_kid_but_not_for_each(
     };
     let status = |token: &str| once(app.addr, get("/a", Some(token))).status;
     assert_eq!(status(&token("one", &first)), 200, "{:?}", agent.status());
+    let problems = agent.status().problems;
+    assert!(problems.iter().any(|problem| problem.contains("it is the metadata of")), "{problems:?}");
 
     let before = plane.state().keys_read;
     plane.state().keys = keys(&[("one", &first), ("two", &second)]);
