@@ -1,6 +1,7 @@
 //! `portcullis agent`: enforcement in the kernel, configured by a control plane.
 
-mod settings;
+mod notify;
+pub mod settings;
 
 use std::path::PathBuf;
 use std::thread;
@@ -15,13 +16,15 @@ use tokio::sync::mpsc;
 use crate::Exit;
 use crate::output::{self, Format};
 
+use notify::{Notify, watchdog};
+
 /// Enforce a control plane's policies on this host
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Settings come from AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY, then from the
 file of --config, then from flags; the later ones hold. Secrets have no flags: other users of the host could read them.
 The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, cgroup, pins, poll_ms,
-push, report_ms, cache, spool, spool_mib, key_age_max_s; and with issuers that this host trusts besides those of the
+push, report_ms, cache, spool, spool_mib, key_age_max_s, metrics; and with issuers that this host trusts besides those of the
 control plane, whose keys the agent fetches itself (without jwks_uri, from where their OpenID metadata says):
 
   [[issuers]]
@@ -82,7 +85,11 @@ pub fn agent(args: Args) -> Exit {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let agent = Agent::start(config).context("starting the agent")?;
-    let end = runtime.block_on(watch(&agent, format, until_input_ends))?;
+    let notify = Notify::from_env().context("reaching the service manager")?;
+    // Whatever configuration there is is in force now.
+    notify.tell("READY=1");
+    let end = runtime.block_on(watch(&agent, format, until_input_ends, &notify))?;
+    notify.tell("STOPPING=1");
     match end {
         End::Signal => agent.stop(),
         End::Input => agent.detach().context("detaching")?,
@@ -91,7 +98,12 @@ pub fn agent(args: Args) -> Exit {
 }
 
 /// Prints what changes until the agent is to end.
-async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow::Result<End> {
+async fn watch(
+    agent: &Agent,
+    format: Format,
+    until_input_ends: bool,
+    notify: &Notify,
+) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
     let (lines, mut input) = mpsc::unbounded_channel();
@@ -104,6 +116,7 @@ async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow:
         // Held open for ever: nobody waits for the input.
         std::mem::forget(lines);
     }
+    let mut alive = watchdog().map(tokio::time::interval);
     let mut last = Status::default();
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -111,8 +124,13 @@ async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow:
             _ = look.tick() => {
                 let now = agent.status();
                 tell(&last, &now, format)?;
+                if summary(&last) != summary(&now) {
+                    notify.tell(&format!("STATUS={}", summary(&now)));
+                }
                 last = now;
             }
+            // A status was taken a moment ago: no thread of the agent holds it up.
+            () = tick(&mut alive) => notify.tell("WATCHDOG=1"),
             _ = terminate.recv() => return Ok(End::Signal),
             _ = interrupt.recv() => return Ok(End::Signal),
             line = input.recv() => match line {
@@ -121,6 +139,21 @@ async fn watch(agent: &Agent, format: Format, until_input_ends: bool) -> anyhow:
             },
         }
     }
+}
+
+/// Waits for the next time; for ever, if there is none.
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// In one line, how it is.
+fn summary(status: &Status) -> String {
+    let Status { generation, error, protection, .. } = status;
+    let trouble = error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+    format!("{}, version {generation}{trouble}", protection.name())
 }
 
 /// What whoever started the agent says: how far the clock is to be moved. Repeated when it is done.
@@ -137,6 +170,17 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
             Format::Json => format!("{}\n", json!({ "enforcing": now.generation })),
             Format::Table => format!("enforcing version {}\n", now.generation),
         })?;
+    }
+    if before.protection != now.protection {
+        output::print(&match format {
+            Format::Json => format!("{}\n", json!({ "protection": now.protection.name() })),
+            Format::Table => format!("this host is {}\n", now.protection.name()),
+        })?;
+    }
+    for service in now.services.iter().filter(|service| !before.services.contains(service)) {
+        if let Some(why) = &service.why {
+            eprintln!("warning: port {} is not protected: {why}", service.listener.port);
+        }
     }
     for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
         eprintln!("warning: {problem}");

@@ -2,13 +2,16 @@
 //!
 //! **Invariant:** each finding is made by trying or reading, and each one that is bad has a remedy.
 
+mod agent;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portcullis_enforcer::kernel;
 use serde::Serialize;
 
 use crate::Exit;
+use crate::agent::settings;
 use crate::output::{self, Format};
 
 /// Say what this machine offers, what is missing, and what to do about it
@@ -17,9 +20,16 @@ use crate::output::{self, Format};
 Examples:
   portcullis doctor
   portcullis doctor --format json
+  portcullis doctor --config /etc/portcullis/agent.toml
 
-Exit status: 0 the kernel engine can run here, 1 it cannot.")]
+With --config, or with AUTHFI_API_URL set, what an agent of these settings would meet is looked at too: the control
+plane, the files.
+
+Exit status: 0 nothing is missing, 1 something is.")]
 pub struct Args {
+    /// TOML file with settings of an agent
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -50,8 +60,15 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 const BPFFS: &str = "/sys/fs/bpf";
 
 pub fn doctor(args: Args) -> Exit {
-    let Args { format } = args;
-    let findings = examine();
+    let Args { config, format } = args;
+    let settings = match settings::read(settings::Flags::default(), config.as_deref()) {
+        Ok(settings) => settings,
+        Err(problem) => return Ok(output::refuse(&[problem])),
+    };
+    let mut findings = examine();
+    if config.is_some() || settings.api_url.is_some() {
+        findings.extend(agent::findings(&settings));
+    }
     match format {
         Format::Json => output::print_json(&findings)?,
         Format::Table => output::print(&findings.iter().map(Finding::text).collect::<String>())?,
@@ -69,6 +86,8 @@ fn examine() -> Vec<Finding> {
         privilege(&read("/proc/self/status")),
         programs(),
         jit(read("/proc/sys/net/core/bpf_jit_enable").trim()),
+        agent::services(),
+        systemd(Path::new("/run/systemd/system").is_dir()),
         nginx(),
     ]
 }
@@ -137,6 +156,15 @@ fn jit(value: &str) -> Finding {
         finding.state = State::Slow;
     }
     finding
+}
+
+/// The agent ends with whoever started it unless something starts it again; enforcement stays either way.
+fn systemd(runs: bool) -> Finding {
+    if runs {
+        return Finding::new("systemd", true, "runs: deploy/systemd/portcullis-agent.service fits", "");
+    }
+    let remedy = "have your init start `portcullis agent` again when it ends";
+    Finding::note("systemd", "does not run here: nothing starts the agent again", remedy)
 }
 
 fn nginx() -> Finding {

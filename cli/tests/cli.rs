@@ -47,8 +47,18 @@ fn os(path: &Path) -> &std::ffi::OsStr {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["run", "check", "explain", "validate", "agent", "control-plane", "doctor", "completions"]
-    {
+    for command in [
+        "run",
+        "check",
+        "explain",
+        "validate",
+        "suggest",
+        "agent",
+        "control-plane",
+        "doctor",
+        "offboarding",
+        "completions",
+    ] {
         check(&portcullis([command, "--help"]), 0, &["Example", "portcullis "]);
     }
     let help = portcullis(["--help"]);
@@ -241,4 +251,66 @@ fn doctor_looks_at_everything() {
     }
     let missing = text.contains("missing ");
     assert_eq!(output.status.code(), Some(i32::from(missing)), "{text}");
+}
+
+#[test]
+fn a_draft_is_a_valid_policy_that_passes_its_traffic() {
+    let dir = Dir::new();
+    let record = |method: &str, path: &str, user: &str, decision: &str| {
+        format!(
+            "{{\"agent_id\":\"a\",\"decision_id\":\"0\",\"source_ip\":\"::1\",\"source_port\":1,\"destination_port\":8080,\
+             \"method\":\"{method}\",\"path\":\"{path}\"{user},\"roles\":[\"reader\"],\"decision\":\"{decision}\",\
+             \"reason\":\"rule_allow\",\"decision_reason\":\"\",\"mode\":\"monitor\",\"policy_generation\":1,\"latency_us\":1.0,\
+             \"verify_ns\":0,\"token_cache_hit\":false,\"mfa_verified\":false,\"timestamp\":\"\"}}\n"
+        )
+    };
+    let user = ",\"user_id\":\"u\"";
+    let logs: String = [
+        record("GET", "/orders/7", user, "allow"),
+        record("GET", "/orders/8", user, "would_deny"),
+        record("GET", "/health", "", "allow"),
+        record("GET", "/admin", "", "deny"),
+    ]
+    .concat();
+    let logs = dir.file("access.jsonl", &logs);
+    let output = portcullis([os(Path::new("suggest")), os(Path::new("--logs")), os(&logs)]);
+    check(
+        &output,
+        0,
+        &["3 requests that passed would pass, 0 would not", "GET /health: nobody showed a token"],
+    );
+    let draft = String::from_utf8(output.stdout).expect("text");
+    assert!(draft.contains("path_pattern: \"/orders/{id}\", required_roles: [\"reader\"]"), "{draft}");
+    assert!(!draft.contains("/admin"), "{draft}");
+    let draft = dir.file("draft.yaml", &draft);
+    check(&portcullis([os(Path::new("check")), os(&draft)]), 0, &["policies"]);
+    let explain = |path: &str, code: i32, text: &str| {
+        let args = ["explain", "--policy", draft.to_str().expect("text"), "GET", path];
+        check(&portcullis(args), code, &[text]);
+    };
+    explain("/health", 0, "public");
+    explain("/orders", 0, "default_deny_anonymous");
+
+    let none = dir.file("none.jsonl", &record("GET", "/a", "", "deny"));
+    check(
+        &portcullis([os(Path::new("suggest")), os(Path::new("--logs")), os(&none)]),
+        2,
+        &["no request passed"],
+    );
+    let bad = dir.file("bad.jsonl", "{}\n");
+    check(&portcullis([os(Path::new("suggest")), os(Path::new("--logs")), os(&bad)]), 2, &["line 1"]);
+}
+
+#[test]
+fn doctor_looks_at_the_settings_of_an_agent() {
+    let dir = Dir::new();
+    let spool = dir.0.path().join("file/spool");
+    dir.file("file", "");
+    let text = format!("api_url = \"http://127.0.0.1:1\"\ntenant = \"acme\"\nspool = {spool:?}\n");
+    let config = dir.file("agent.toml", &text);
+    let output = portcullis([os(Path::new("doctor")), os(Path::new("--config")), os(&config)]);
+    check(&output, 1, &["missing plane", "missing identity", "missing spool", "note    cache", "services"]);
+    let config = dir.file("bad.toml", "tenant = \"acme\"\nspol = 1\n");
+    let output = portcullis([os(Path::new("doctor")), os(Path::new("--config")), os(&config)]);
+    check(&output, 2, &["bad.toml:2:1", "unknown field `spol`"]);
 }

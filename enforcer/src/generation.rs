@@ -37,7 +37,7 @@ impl Generation {
     /// The number for the next installation, of `version`.
     pub(crate) fn next(self, version: u64) -> Generation {
         let count = if self.version() == version { (self.0 >> VERSION_BITS) + 1 } else { 0 };
-        Generation(count % COUNTS << VERSION_BITS | version & VERSION_MAX)
+        Generation(((count % COUNTS) << VERSION_BITS) | (version & VERSION_MAX))
     }
 }
 

@@ -6,6 +6,7 @@
 //! **Invariant:** no byte of a protected port's connection reaches an application unless the programs passed it, from
 //! the moment that [`Datapath::apply`] returns until [`Datapath::detach`]; restarts and upgrades in between included.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ mod clock;
 mod diag;
 mod error;
 mod events;
+mod live;
 mod map;
 mod object;
 mod pins;
@@ -89,6 +91,10 @@ pub struct Datapath {
     keeper: Keeper,
     adopted: bool,
 }
+
+/// Tries whether ports are under control.
+#[derive(Debug)]
+pub struct Prober(Arc<Maps>);
 
 /// How an instance is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -192,6 +198,11 @@ impl Datapath {
         })
     }
 
+    /// What tells whether ports are under control. Trying takes time, and does not need the instance for that long.
+    pub fn prober(&self) -> Prober {
+        Prober(self.maps.clone())
+    }
+
     /// Denials answered, answers that could not be sent, connections destroyed: by this process.
     pub fn responder_counts(&self) -> (u64, u64, u64) {
         use std::sync::atomic::Ordering::Relaxed;
@@ -236,6 +247,16 @@ impl Datapath {
 
     fn shared(&self) -> &Shared {
         self.keeper.shared()
+    }
+}
+
+// === impl Prober ===
+
+impl Prober {
+    /// Whether a connection to `addr` comes under control, tried with one that carries nothing; in the network namespace
+    /// of process `pid`, if given. `None`: nobody listens there.
+    pub fn controls(&self, addr: SocketAddr, pid: Option<u32>) -> Result<Option<bool>, KernelError> {
+        live::controls(&self.0, addr, pid)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each test has its own process (nextest), cgroup and instance directory, and leaves nothing behind. Proof of a denial
 //! is taken at the application: what it read, not only what the client was told.
 
+#[path = "live/agent.rs"]
+mod agent;
 #[path = "live/app.rs"]
 mod app;
 #[path = "live/candidate.rs"]
@@ -17,6 +19,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/plane.rs"]
+mod plane;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/sync.rs"]

@@ -1,6 +1,7 @@
 //! Settings of the agent: environment, file, flags, in rising order of precedence.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,27 +50,31 @@ pub struct Flags {
     /// Keys that nobody confirmed for this long are not used any more; 0: they are used for ever [default: 86400]
     #[arg(long, value_name = "S")]
     key_age_max_s: Option<u64>,
+    /// Address where Prometheus gets figures, at /metrics: 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Settings, from wherever.
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    api_url: Option<String>,
-    tenant: Option<String>,
-    agent_id: Option<String>,
-    agent_token: Option<String>,
-    api_key: Option<String>,
-    cgroup: Option<PathBuf>,
-    pins: Option<PathBuf>,
-    poll_ms: Option<u64>,
-    push: Option<bool>,
-    report_ms: Option<u64>,
-    cache: Option<PathBuf>,
-    spool: Option<PathBuf>,
-    spool_mib: Option<u64>,
-    key_age_max_s: Option<u64>,
-    issuers: Option<Vec<IssuerConfig>>,
+    pub(crate) api_url: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) agent_id: Option<String>,
+    pub(crate) agent_token: Option<String>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
+    pub(crate) poll_ms: Option<u64>,
+    pub(crate) push: Option<bool>,
+    pub(crate) report_ms: Option<u64>,
+    pub(crate) cache: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
+    pub(crate) spool_mib: Option<u64>,
+    pub(crate) key_age_max_s: Option<u64>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) issuers: Option<Vec<IssuerConfig>>,
 }
 
 const PINS_DEFAULT: &str = "/sys/fs/bpf/portcullis/default";
@@ -103,6 +108,7 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         spool,
         spool_mib,
         key_age_max_s,
+        metrics,
     } = flags;
     let flags = Settings {
         api_url,
@@ -117,6 +123,7 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         spool,
         spool_mib,
         key_age_max_s,
+        metrics,
         ..Settings::default()
     };
     Ok(flags.over(file).over(environment))
@@ -161,6 +168,7 @@ impl Settings {
             spool: self.spool.or(other.spool),
             spool_mib: self.spool_mib.or(other.spool_mib),
             key_age_max_s: self.key_age_max_s.or(other.key_age_max_s),
+            metrics: self.metrics.or(other.metrics),
             issuers: self.issuers.or(other.issuers),
         }
     }
@@ -187,6 +195,7 @@ impl Settings {
             spool,
             spool_mib,
             key_age_max_s,
+            metrics,
             issuers,
             pins: _,
         } = self;
@@ -220,6 +229,7 @@ impl Settings {
             cache,
             spool: spool.map(|dir| SpoolConfig { dir, bytes_max }),
             issuers: issuers.unwrap_or_default(),
+            metrics,
             key_age_max: (key_age_max_s > 0).then(|| Duration::from_secs(key_age_max_s)),
             ..AgentConfig::new(api_url, tenant, identity, kernel)
         })

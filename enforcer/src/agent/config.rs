@@ -1,5 +1,6 @@
 //! How an agent is run.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub struct AgentConfig {
     pub issuers_every: Duration,
     /// Keys that nobody confirmed for this long are not used any more; absent: for ever.
     pub key_age_max: Option<Duration>,
+    /// How often the host is looked at: services, and whether they are protected.
+    pub host_every: Duration,
+    /// Where Prometheus gets figures; absent: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 // === impl AgentConfig ===
@@ -61,6 +66,8 @@ impl AgentConfig {
             issuers: Vec::new(),
             issuers_every: Duration::from_secs(300),
             key_age_max: Some(Duration::from_secs(86_400)),
+            host_every: Duration::from_secs(30),
+            metrics: None,
         }
     }
 }

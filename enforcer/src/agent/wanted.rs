@@ -9,6 +9,7 @@ use portcullis_wire::{Bundle, JwkSet};
 use super::bundle::Read;
 use super::cache::Cache;
 use super::clock::Clock;
+use super::host::Wishes;
 use super::issuers::{IssuerConfig, Issuers, Keys, Question};
 use super::plane::{Fetched, Plane, PlaneError};
 use super::{AgentError, Status};
@@ -136,6 +137,11 @@ impl Wanted {
             }),
         );
         status.config_age_s = self.confirmed_s.map(|at| self.clock.now_s().saturating_sub(at));
+    }
+
+    /// What the bundle in force wants protected.
+    pub(super) fn wishes(&self) -> Wishes {
+        self.read.as_ref().map(|read| Wishes::of(&read.bundle)).unwrap_or_default()
     }
 
     fn install(&mut self, read: Read, datapath: &mut Datapath) -> Result<(), AgentError> {

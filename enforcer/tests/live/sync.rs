@@ -1,104 +1,25 @@
 //! The agent against a control plane of a few lines: versions, entity tags, records, outages.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::agent::{Agent, AgentConfig, Identity};
 use portcullis_testkit::{eventually, need};
-use portcullis_wire::{AccessLog, Bundle, Mode};
+use portcullis_wire::Mode;
 
 use crate::app::App;
 use crate::client::{Client, get, once};
+use crate::plane::Plane;
 use crate::world::{World, policy};
-
-#[derive(Clone)]
-struct Plane {
-    addr: SocketAddr,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    bundle: String,
-    tag: String,
-    status: u16,
-    logs: Vec<AccessLog>,
-    not_modified: usize,
-}
-
-impl Plane {
-    fn start() -> Plane {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
-        let plane = Plane { addr: listener.local_addr().expect("address"), state: Arc::default() };
-        let serve = plane.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut reader = BufReader::new(&stream);
-                let (mut head, mut line) = (String::new(), String::new());
-                while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
-                    head += &std::mem::take(&mut line);
-                }
-                let len =
-                    head.to_ascii_lowercase().split("content-length: ").nth(1).map_or(0, |v| {
-                        v.lines().next().unwrap_or_default().trim().parse().expect("a length")
-                    });
-                let mut body = vec![0; len];
-                reader.read_exact(&mut body).expect("a body");
-                let (status, fields, body) = serve.answer(&head, &body);
-                let reply = format!(
-                    "HTTP/1.1 {status} X\r\nConnection: close\r\n{fields}Content-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                (&stream).write_all(reply.as_bytes()).expect("answering");
-            }
-        });
-        plane
-    }
-
-    fn answer(&self, head: &str, body: &[u8]) -> (u16, String, String) {
-        let mut state = self.state.lock().expect("no thread panicked");
-        let path = head.split(' ').nth(1).unwrap_or_default();
-        if path.ends_with("/agents/register") {
-            assert!(head.contains("x-api-key: key"), "{head}");
-            return (201, String::new(), r#"{"agent_id": "a1", "agent_secret": "s1"}"#.into());
-        }
-        assert!(head.contains("authorization: Bearer s1"), "{head}");
-        if state.status != 0 {
-            return (state.status, String::new(), "no".into());
-        }
-        if path.ends_with("/logs") {
-            let batch: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-            let logs: Vec<AccessLog> = serde_json::from_value(batch["logs"].clone()).expect("records");
-            state.logs.extend(logs);
-            return (202, String::new(), "{}".into());
-        }
-        assert_eq!(path, "/manage/v1/acme/access/agents/a1/config");
-        if head.contains(&format!("if-none-match: {}", state.tag)) {
-            state.not_modified += 1;
-            return (304, String::new(), String::new());
-        }
-        (200, format!("ETag: {}\r\n", state.tag), state.bundle.clone())
-    }
-
-    fn serve(&self, bundle: &Bundle) {
-        let mut state = self.state.lock().expect("no thread panicked");
-        state.bundle = serde_json::to_string(bundle).expect("JSON");
-        state.tag = format!("\"v{}\"", bundle.version);
-    }
-
-    fn status(&self, status: u16) {
-        self.state.lock().expect("no thread panicked").status = status;
-    }
-}
 
 fn agent(world: &mut World, plane: &Plane) -> Agent {
     agent_with(world, plane, |config| config)
 }
 
-fn agent_with(world: &mut World, plane: &Plane, change: impl FnOnce(AgentConfig) -> AgentConfig) -> Agent {
+pub fn agent_with(
+    world: &mut World,
+    plane: &Plane,
+    change: impl FnOnce(AgentConfig) -> AgentConfig,
+) -> Agent {
     drop(world.datapath.take());
     let identity = Identity::Register { api_key: "key".into(), hostname: "host".into() };
     let config = AgentConfig {

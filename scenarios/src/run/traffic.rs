@@ -118,7 +118,7 @@ impl Sender {
 
     async fn one(&mut self, number: u64, open: &mut Option<Connection>) -> Result<()> {
         let Traffic { name: _, request, status, remint_every } = &self.traffic;
-        let due = remint_every.is_some_and(|every| number % u64::from(every) == 0);
+        let due = remint_every.is_some_and(|every| number.is_multiple_of(u64::from(every)));
         if let (true, Some(actor), Some(name)) = (due, &self.actor, &request.actor) {
             let token = self.plane.mint(actor).await.context("minting a token")?;
             self.tokens.insert(name.clone(), token);

@@ -35,7 +35,7 @@ struct Taken {
 }
 
 impl Taker {
-    fn take(&self, batch: &Batch) {
+    fn take(&self, batch: &Batch) -> Result<(), PlaneError> {
         let mut taken = self.0.borrow_mut();
         let records: Vec<Value> = serde_json::from_str(&format!("[{}]", batch.records)).unwrap();
         let Numbers { stream, first_seq, dropped } = batch.numbers.clone().unwrap();
@@ -48,6 +48,7 @@ impl Taker {
         if !taken.streams.contains(&stream) {
             taken.streams.push(stream);
         }
+        Ok(())
     }
 }
 
@@ -94,7 +95,7 @@ fn spooled_records_arrive_once_and_in_order_over_restarts_and_outages() {
     let batches = RefCell::new(0);
     let sent = logs.send_to(|batch| {
         *batches.borrow_mut() += 1;
-        taker.take(batch);
+        taker.take(batch)?;
         // The answer to the second batch is lost: it was taken all the same.
         if *batches.borrow() == 2 { down(batch) } else { Ok(()) }
     });
@@ -103,7 +104,7 @@ fn spooled_records_arrive_once_and_in_order_over_restarts_and_outages() {
 
     let logs = spool(&dir.0);
     assert_eq!(logs.counts().waiting, 2000, "the batch without an answer waits on");
-    logs.send_to(|batch| Ok(taker.take(batch))).unwrap();
+    logs.send_to(|batch| taker.take(batch)).unwrap();
     let taken = taker.0.borrow();
     assert_eq!(taken.ports, (0..3000).collect::<Vec<_>>());
     assert_eq!((taken.missing, taken.dropped, taken.streams.len()), (0, 0, 1));
@@ -128,7 +129,7 @@ fn a_full_spool_loses_the_oldest_and_what_is_lost_is_counted() {
         fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < (3 << 20) + 4096, "{bytes} bytes");
     logs.kernel_lost(7);
-    logs.send_to(|batch| Ok(taker.take(batch))).unwrap();
+    logs.send_to(|batch| taker.take(batch)).unwrap();
     let taken = taker.0.borrow();
     assert_eq!(taken.ports.len() as u64 + taken.dropped, pushed + 7, "records and losses are the decisions");
     assert_eq!(taken.missing + 7, taken.dropped, "the gap in the numbers is what the spool lost");
@@ -145,7 +146,7 @@ fn records_pushed_out_while_under_way_are_not_lost() {
             logs.push(&records(0..1000));
             *pushed.borrow_mut() += 1000;
         }
-        Ok(taker.take(batch))
+        taker.take(batch)
     })
     .unwrap();
     let (taken, counts) = (taker.0.borrow(), logs.counts());
@@ -187,7 +188,7 @@ fn a_torn_line_is_cut_off_and_counted() {
     let logs = spool(&dir.0);
     assert_eq!((logs.counts().waiting, logs.counts().lost), (2, 1));
     logs.push(&records(9..10));
-    logs.send_to(|batch| Ok(taker.take(batch))).unwrap();
+    logs.send_to(|batch| taker.take(batch)).unwrap();
     assert_eq!(taker.0.borrow().ports, [0, 1, 9]);
 }
 
@@ -196,11 +197,11 @@ fn a_lost_state_sends_again_under_the_same_stream() {
     let (dir, taker) = (Dir::new(), Taker::default());
     let logs = spool(&dir.0);
     logs.push(&records(0..5));
-    logs.send_to(|batch| Err(taker.take(batch)).or_else(|()| down(batch))).unwrap_err();
+    logs.send_to(|batch| taker.take(batch).and_then(|()| down(batch))).unwrap_err();
     drop(logs);
     fs::write(dir.0.join("state.json"), b"{").unwrap();
     let logs = spool(&dir.0);
-    logs.send_to(|batch| Ok(taker.take(batch))).unwrap();
+    logs.send_to(|batch| taker.take(batch)).unwrap();
     assert_eq!(taker.0.borrow().ports, [0, 1, 2, 3, 4]);
     assert_eq!(taker.0.borrow().streams.len(), 1);
 }
