@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod bundle;
+mod cloud;
 mod directory;
 mod faults;
 mod inventory;
@@ -42,6 +43,7 @@ pub(crate) fn router(shared: Shared, test_api: bool) -> Router {
     router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
+        .layer(from_fn_with_state(shared.clone(), crate::audit::note))
         .layer(from_fn_with_state(shared.clone(), crate::server::upkeep))
         .layer(from_fn_with_state(shared.clone(), crate::server::durable))
         .layer(from_fn_with_state(shared.clone(), crate::faults::apply))
@@ -79,6 +81,10 @@ fn management() -> Router<Shared> {
         .route(&manage("tenant"), get(tenant::get).patch(tenant::change))
         .route(&manage("revocations"), get(tenant::revocations).post(tenant::revoke))
         .route(&manage("directory/sync-log"), get(tenant::sync_log))
+        .route(&manage("audit"), get(tenant::audit))
+        .route(&manage("cloud/mappings"), get(cloud::list).post(cloud::create))
+        .route(&manage("cloud/mappings/{mapping}"), delete(cloud::remove))
+        .route(&manage("cloud/bindings"), get(cloud::bindings))
         .route(&manage("scim/tokens"), get(scim::tokens::list).post(scim::tokens::create))
         .route(&manage("scim/tokens/{token}"), delete(scim::tokens::remove))
         .route(&manage("keys"), get(keys::list).post(keys::add))

@@ -11,7 +11,9 @@
 
 mod access;
 mod api;
+mod audit;
 mod clock;
+mod cloud;
 mod config;
 mod defect;
 mod directory;

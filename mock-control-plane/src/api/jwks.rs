@@ -17,6 +17,8 @@ pub(super) async fn get(
 ) -> Result<impl IntoResponse, Problem> {
     let mut jwks = shared.store().tenant(&tenant)?.keys.jwks();
     shared.faults.distort_keys(uri.path(), &mut jwks);
+    let mut jwks = serde_json::to_value(jwks).map_err(|e| Problem::internal(format!("keys: {e}")))?;
+    shared.faults.spoil_keys(uri.path(), &mut jwks);
     Ok(([(header::CACHE_CONTROL, "public, max-age=60")], Json(jwks)))
 }
 

@@ -5,6 +5,7 @@
 mod agents;
 mod auth;
 mod bundle;
+mod cloud;
 mod directory;
 mod faults;
 mod input;
@@ -16,7 +17,10 @@ mod mint;
 mod offboarding;
 mod orgs;
 mod plane;
+mod plans;
 mod policies;
+mod rotation;
 mod scim;
 mod scim_protocol;
+mod state;
 mod totp;

@@ -47,6 +47,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.groups(&registrar.scope).filter(|group| page.wants(group.org.as_deref()));
     page.of("groups", rows, |group| &group.id, |group| show(directory, group)).map(Json)
 }

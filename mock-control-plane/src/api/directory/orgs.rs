@@ -57,6 +57,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.orgs(&registrar.scope).filter(|org| page.wants(Some(&org.id)));
     page.of("orgs", rows, |org| &org.id, show).map(Json)
 }

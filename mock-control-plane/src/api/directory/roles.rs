@@ -35,6 +35,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.roles(&registrar.scope).filter(|role| page.wants(role.org.as_deref()));
     page.of("roles", rows, |role| &role.id, show).map(Json)
 }

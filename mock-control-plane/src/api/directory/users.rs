@@ -46,6 +46,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.users(&registrar.scope).filter(|user| page.wants(user.org.as_deref()));
     page.of("users", rows, |user| &user.id, |user| show(directory, user)).map(Json)
 }
