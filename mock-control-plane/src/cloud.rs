@@ -24,7 +24,9 @@ pub(crate) struct Cloud {
 }
 
 /// A provider.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Provider {
     /// Amazon Web Services.
@@ -34,7 +36,7 @@ pub(crate) enum Provider {
 }
 
 /// Members of a group have a role in a project or account.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub(crate) struct Mapping {
     /// Identifier.
     pub id: String,

@@ -28,7 +28,7 @@ use crate::server::{Shared, stopped};
 pub(crate) struct Faults(Arc<Mutex<Vec<Row>>>);
 
 /// One fault to show.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct Row {
     /// Identifier.
     pub id: String,
@@ -43,7 +43,7 @@ pub(crate) struct Row {
 }
 
 /// What is to go wrong, where, and how often.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 pub(crate) struct Fault {
     /// Paths that begin with this; absent: every path of the tenant.
     #[serde(default)]
@@ -57,7 +57,7 @@ pub(crate) struct Fault {
 }
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Kind {
     /// The answer comes late.

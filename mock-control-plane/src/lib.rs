@@ -25,6 +25,7 @@ mod inventory;
 mod key_ring;
 mod log;
 mod mfa;
+mod openapi;
 mod password;
 mod plan;
 mod problem;
@@ -42,6 +43,7 @@ mod ticket;
 mod timestamp;
 mod totp;
 
+pub use api::openapi;
 pub use clock::Clock;
 pub use config::{Config, TenantConfig};
 pub use error::StartError;

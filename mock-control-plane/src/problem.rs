@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 /// A problem document.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem, stable for programs.
     #[serde(rename = "type")]
@@ -33,7 +33,7 @@ pub struct Problem {
 pub(crate) struct Foreign;
 
 /// One wrong member of a request body.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) to the member.
     pub pointer: String,

@@ -13,7 +13,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem, secret};
 
 /// A mapping.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMapping {
     /// The group.
@@ -27,7 +27,7 @@ pub(super) struct NewMapping {
 }
 
 /// Which bindings.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BindingFilter {
     /// Only this provider's.

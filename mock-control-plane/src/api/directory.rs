@@ -12,7 +12,7 @@ use crate::Problem;
 use crate::directory::{Directory, Refusal, Scope};
 
 /// Which page of a listing.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// Only of this organisation.

@@ -15,7 +15,7 @@ use crate::sync_log::Entry;
 use crate::{FieldError, Plan, Problem};
 
 /// What is to be different.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantChange {
     #[serde(default)]
@@ -28,7 +28,7 @@ pub(super) struct TenantChange {
 }
 
 /// Which part of the audit log.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditFilter {
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(super) struct AuditFilter {
 }
 
 /// Tokens to refuse.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRevocation {
     claim: RevokedClaim,
@@ -54,7 +54,7 @@ pub(super) struct NewRevocation {
 }
 
 /// Which part of the sync log.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogFilter {
     #[serde(default)]

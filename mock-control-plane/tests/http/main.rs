@@ -15,6 +15,7 @@ mod logs;
 mod mfa;
 mod mint;
 mod offboarding;
+mod openapi;
 mod orgs;
 mod plane;
 mod plans;

@@ -17,7 +17,7 @@ use crate::store::Tenant;
 use crate::{FieldError, Problem, secret};
 
 /// A group.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct GroupBody {
     name: String,
@@ -28,13 +28,14 @@ pub(in crate::api) struct GroupBody {
 }
 
 /// A role: one that exists, by identifier; or by name, made with these permissions if there is none.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct RoleRef {
     #[serde(default)]
     role_id: Option<String>,
     #[serde(default)]
     role_name: Option<String>,
+    #[schemars(with = "Option<Vec<String>>")]
     #[serde(default)]
     permissions: Option<BTreeSet<String>>,
 }

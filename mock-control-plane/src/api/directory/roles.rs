@@ -15,12 +15,13 @@ use crate::server::Shared;
 use crate::{Problem, secret};
 
 /// A role.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct RoleBody {
     name: String,
     #[serde(default)]
     description: String,
+    #[schemars(with = "Vec<String>")]
     #[serde(default)]
     permissions: BTreeSet<String>,
     #[serde(default)]

@@ -15,7 +15,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem, secret};
 
 /// A user, or what is to be different about one.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct UserBody {
     #[serde(default)]
