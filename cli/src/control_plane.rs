@@ -28,8 +28,14 @@ pub struct Args {
     #[arg(long, env = "AUTHFI_TENANT", default_value = "acme")]
     tenant: String,
     /// Key of the management interface
-    #[arg(long, env = "AUTHFI_API_KEY", value_name = "KEY", hide_env_values = true)]
-    api_key: String,
+    #[arg(
+        long,
+        env = "AUTHFI_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        required_unless_present = "print_openapi"
+    )]
+    api_key: Option<String>,
     /// Audience that tokens are accepted for; can be given again
     #[arg(long, value_name = "AUD", default_value = "api://acme")]
     audience: Vec<String>,
@@ -49,6 +55,9 @@ pub struct Args {
     /// Offer the test interface: a mint for any token, faults on demand, a movable clock
     #[arg(long)]
     test_api: bool,
+    /// Print the OpenAPI 3.1 description of the interface, and end
+    #[arg(long)]
+    print_openapi: bool,
 }
 
 /// A plan by its name.
@@ -72,7 +81,13 @@ impl From<PlanName> for Plan {
 }
 
 pub fn control_plane(args: Args) -> Exit {
-    let Args { listen, tenant, api_key, audience, leeway_s, policy, state, plan, test_api } = args;
+    let Args { listen, tenant, api_key, audience, leeway_s, policy, state, plan, test_api, print_openapi } =
+        args;
+    if print_openapi {
+        output::print(&format!("{:#}\n", portcullis_mock_control_plane::openapi()))?;
+        return Ok(0);
+    }
+    let api_key = api_key.unwrap_or_default();
     let mut policies = Vec::new();
     for file in &policy {
         match spec::load_policies(file) {

@@ -152,6 +152,14 @@ fn run_writes_its_three_reports() {
 }
 
 #[test]
+fn the_interface_of_the_control_plane_is_printed() {
+    let output = portcullis(["control-plane", "--print-openapi"]);
+    check(&output, 0, &["\"openapi\": \"3.1.0\"", "/manage/v1/{tenant}/access/policies"]);
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON and nothing else");
+    check(&portcullis(["control-plane"]), 2, &["--api-key"]);
+}
+
+#[test]
 fn check_tells_good_files_from_bad_ones() {
     let dir = Dir::new();
     let good = dir.file("good.yaml", POLICY);

@@ -52,7 +52,10 @@ pub(crate) enum Refusal {
         /// What is wrong with it.
         detail: String,
     },
-    /// No such thing, as far as the scope sees.
+    /// There is such a thing, of another organisation: the answer is that of [`Refusal::NotFound`], and the audit log
+    /// has it.
+    Foreign(&'static str),
+    /// No such thing.
     NotFound(&'static str),
 }
 
@@ -98,7 +101,7 @@ impl Scope {
         match self {
             Scope::Tenant => Ok(wanted),
             Scope::Org(own) if wanted.as_ref().is_none_or(|wanted| wanted == own) => Ok(Some(own.clone())),
-            Scope::Org(_) => Err(Refusal::NotFound("organisation")),
+            Scope::Org(_) => Err(Refusal::Foreign("organisation")),
         }
     }
 }
@@ -117,8 +120,25 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Conflict(detail) => Problem::conflict(detail),
             Refusal::Invalid { pointer, detail } => Problem::invalid(vec![FieldError::new(pointer, detail)]),
+            Refusal::Foreign(what) => {
+                Problem { foreign: true, ..Problem::not_found(format!("no such {what}")) }
+            }
             Refusal::NotFound(what) => Problem::not_found(format!("no such {what}")),
         }
+    }
+}
+
+/// A row that the scope sees.
+fn seen<'a, T>(
+    row: Option<&'a T>,
+    scope: &Scope,
+    org: impl Fn(&T) -> Option<&str>,
+    what: &'static str,
+) -> Result<&'a T, Refusal> {
+    match row {
+        Some(row) if scope.sees(org(row)) => Ok(row),
+        Some(_) => Err(Refusal::Foreign(what)),
+        None => Err(Refusal::NotFound(what)),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::access::{Bearer, claimed_issuer};
 use crate::directory::Scope;
 use crate::scim::ScimError;
 use crate::server::Shared;
+use crate::store::Store;
 use crate::{FieldError, Problem};
 
 /// Longest accepted request body, bytes.
@@ -191,24 +192,35 @@ impl FromRequestParts<Shared> for Registrar {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
-        let now_s = shared.clock.now_s();
-        let store = shared.store();
-        if let Some(tenant) = store.by_api_key(api_key(&parts.headers)) {
-            return Ok(Registrar { tenant: tenant.name.clone(), scope: Scope::Tenant });
+        registrar(&shared.store(), &parts.headers, shared.clock.now_s()).map(|(registrar, _)| registrar)
+    }
+}
+
+/// Who may manage a directory with these headers, and who that is for the audit log.
+pub(crate) fn registrar(
+    store: &Store,
+    headers: &HeaderMap,
+    now_s: u64,
+) -> Result<(Registrar, String), Problem> {
+    if let Some(tenant) = store.by_api_key(api_key(headers)) {
+        let registrar = Registrar { tenant: tenant.name.clone(), scope: Scope::Tenant };
+        return Ok((registrar, "api-key".to_owned()));
+    }
+    let presented = bearer(headers).unwrap_or_default();
+    let tenant = claimed_issuer(presented).and_then(|issuer| store.by_issuer(&issuer));
+    let found = tenant.and_then(|tenant| tenant.bearer(presented, now_s).map(|bearer| (tenant, bearer)));
+    let Some((tenant, bearer)) = found else {
+        return Err(Problem::unauthorized(
+            "send an API key as `X-API-Key`, or an organisation administrator's access token as \
+             `Authorization: Bearer`",
+        ));
+    };
+    match tenant.directory.managed_by(&bearer.user) {
+        Some(org) => {
+            let scope = Scope::Org(org.id.clone());
+            Ok((Registrar { tenant: tenant.name.clone(), scope }, bearer.user))
         }
-        let presented = bearer(&parts.headers).unwrap_or_default();
-        let tenant = claimed_issuer(presented).and_then(|issuer| store.by_issuer(&issuer));
-        let found = tenant.and_then(|tenant| tenant.bearer(presented, now_s).map(|bearer| (tenant, bearer)));
-        let Some((tenant, bearer)) = found else {
-            return Err(Problem::unauthorized(
-                "send an API key as `X-API-Key`, or an organisation administrator's access token as \
-                 `Authorization: Bearer`",
-            ));
-        };
-        match tenant.directory.managed_by(&bearer.user) {
-            Some(org) => Ok(Registrar { tenant: tenant.name.clone(), scope: Scope::Org(org.id.clone()) }),
-            None => Err(Problem::forbidden("only administrators of an organisation can do that")),
-        }
+        None => Err(Problem::forbidden("only administrators of an organisation can do that")),
     }
 }
 

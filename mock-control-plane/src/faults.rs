@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use portcullis_wire::{Bundle, JwkSet};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::time::Sleep;
 
 use crate::Problem;
@@ -27,7 +28,7 @@ use crate::server::{Shared, stopped};
 pub(crate) struct Faults(Arc<Mutex<Vec<Row>>>);
 
 /// One fault to show.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct Row {
     /// Identifier.
     pub id: String,
@@ -42,7 +43,7 @@ pub(crate) struct Row {
 }
 
 /// What is to go wrong, where, and how often.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 pub(crate) struct Fault {
     /// Paths that begin with this; absent: every path of the tenant.
     #[serde(default)]
@@ -56,7 +57,7 @@ pub(crate) struct Fault {
 }
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Kind {
     /// The answer comes late.
@@ -81,6 +82,12 @@ pub(crate) enum Kind {
     DuplicateKeys,
     /// No key at all.
     EmptyKeys,
+    /// The first member of the key set is no key: its `kty` is a number.
+    BadKey,
+    /// The first member of the key set has no `kty`.
+    MissingKty,
+    /// The simulated cloud providers take no change, until the fault is deleted.
+    CloudDown,
     /// The version is one less than the last one given.
     OlderVersion,
     /// Who waits for a change is not told of it.
@@ -131,6 +138,30 @@ impl Faults {
             Some(Kind::EmptyKeys) => jwks.keys.clear(),
             Some(_) | None => {}
         }
+    }
+
+    /// What is to be wrong with single keys in an answer on `path`, as JSON: of these types there is no wrong one.
+    pub(crate) fn spoil_keys(&self, path: &str, jwks: &mut Value) {
+        let Some(keys) = jwks.get_mut("keys").and_then(Value::as_array_mut) else { return };
+        match self.take(path, |kind| matches!(kind, Kind::BadKey | Kind::MissingKty)) {
+            Some(Kind::BadKey) => {
+                keys.insert(0, json!({ "kty": 2, "kid": "bad", "use": "sig", "n": [], "e": "AQAB" }));
+            }
+            Some(Kind::MissingKty) => {
+                let mut key = keys.first().cloned().unwrap_or_else(|| json!({}));
+                if let Some(members) = key.as_object_mut() {
+                    members.remove("kty");
+                    members.insert("kid".to_owned(), json!("no-kty"));
+                }
+                keys.insert(0, key);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// Whether a tenant's cloud providers take no change.
+    pub(crate) fn is_down(&self, tenant: &str) -> bool {
+        self.rows().iter().any(|row| row.tenant == tenant && row.fault.kind == Kind::CloudDown)
     }
 
     /// What is to be wrong with a bundle on `path`.

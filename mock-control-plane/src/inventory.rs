@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A listening service.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Service {
     /// TCP port.
@@ -31,7 +31,7 @@ pub(crate) struct Service {
 }
 
 /// Whether requests to a service are decided.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Protection {
     /// Not at all.
@@ -44,7 +44,7 @@ pub(crate) enum Protection {
 }
 
 /// An endpoint seen in traffic.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Endpoint {
     /// Request method.

@@ -11,7 +11,9 @@
 
 mod access;
 mod api;
+mod audit;
 mod clock;
+mod cloud;
 mod config;
 mod defect;
 mod directory;
@@ -23,6 +25,7 @@ mod inventory;
 mod key_ring;
 mod log;
 mod mfa;
+mod openapi;
 mod password;
 mod plan;
 mod problem;
@@ -40,6 +43,7 @@ mod ticket;
 mod timestamp;
 mod totp;
 
+pub use api::openapi;
 pub use clock::Clock;
 pub use config::{Config, TenantConfig};
 pub use error::StartError;

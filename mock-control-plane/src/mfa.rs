@@ -10,7 +10,9 @@ use crate::totp::{Step, TotpSecret};
 use crate::{Problem, secret};
 
 /// Who must have a second factor.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum MfaPolicy {
     /// Who likes.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 
 /// A plan.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Plan {
     /// 3 agents, 10 protected ports, 14 days of access log.

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 /// A problem document.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem, stable for programs.
     #[serde(rename = "type")]
@@ -23,10 +23,17 @@ pub struct Problem {
     /// When to come back, seconds; `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// Whether what is not found here is another organisation's. Never on the wire.
+    #[serde(skip)]
+    pub(crate) foreign: bool,
 }
 
+/// Marks the answer to a request that named something of another organisation, for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreign;
+
 /// One wrong member of a request body.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) to the member.
     pub pointer: String,
@@ -45,6 +52,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
+            foreign: false,
         }
     }
 
@@ -117,8 +125,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.retry_after;
+        let (retry_after, foreign) = (self.retry_after, self.foreign);
         let mut response = (status, Json(self)).into_response();
+        if foreign {
+            response.extensions_mut().insert(Foreign);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait_s) = retry_after {

@@ -13,7 +13,7 @@ use crate::password::off_thread;
 use crate::server::Shared;
 
 /// When keys come and go.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
     /// How long a key signs, seconds.

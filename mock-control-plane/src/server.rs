@@ -181,9 +181,14 @@ impl Shared {
     /// Does what is due by the clock: rotations, retention.
     pub(crate) async fn upkeep(&self) -> Result<(), Problem> {
         rotate_due(self).await?;
-        let now_s = self.clock.now_s();
-        self.store().forget_old_records(now_s);
+        let mut store = self.store();
+        store.forget_old_records(self.clock.now_s());
+        self.sync_clouds(&mut store);
         Ok(())
+    }
+
+    fn sync_clouds(&self, store: &mut Store) {
+        store.sync_clouds(self.clock.now(), |tenant| self.faults.is_down(tenant));
     }
 
     /// Makes a tenant, or makes one that was written what the configuration says.
@@ -236,7 +241,12 @@ async fn tick(shared: Shared) {
 /// What time has brought is done before anything else is.
 pub(crate) async fn upkeep(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     match shared.upkeep().await {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let response = next.run(request).await;
+            // What the request has changed begins its way to the cloud providers now, not at the next request.
+            shared.sync_clouds(&mut shared.store());
+            response
+        }
         Err(problem) => problem.into_response(),
     }
 }

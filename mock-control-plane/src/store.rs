@@ -22,6 +22,8 @@ pub(crate) use self::change::{Changes, Stored, Unreadable};
 pub(crate) use self::journal::Journal;
 pub(crate) use self::sequence::Sequence;
 pub(crate) use self::table::Table;
+use crate::audit::AuditLog;
+use crate::cloud::Cloud;
 use crate::directory::Directory;
 use crate::inventory::{Endpoint, Service};
 use crate::key_ring::{KeyRing, RingSettings};
@@ -93,6 +95,12 @@ pub(crate) struct Tenant {
     pub scim_tokens: ScimTokens,
     /// What those directories did.
     pub sync_log: SyncLog,
+    /// Who reached for what belongs to another organisation.
+    pub audit: AuditLog,
+    /// Roles at cloud providers.
+    pub cloud: Cloud,
+    /// How long a change takes to a cloud provider, seconds.
+    pub cloud_delay_s: u64,
     /// What the tenant may have.
     pub plan: Plan,
     /// Signs bundles, and nothing else.
@@ -115,6 +123,8 @@ struct Settings {
     keys: RingSettings,
     logs_forgotten: u64,
     sync_forgotten: u64,
+    audit_forgotten: u64,
+    cloud_delay_s: u64,
     #[serde(with = "Kept")]
     bundle_key: SigningKey,
 }
@@ -133,6 +143,8 @@ struct SettingsRef<'a> {
     keys: RingSettings,
     logs_forgotten: u64,
     sync_forgotten: u64,
+    audit_forgotten: u64,
+    cloud_delay_s: u64,
     #[serde(with = "Kept")]
     bundle_key: &'a SigningKey,
 }
@@ -252,6 +264,15 @@ impl Store {
         }
     }
 
+    /// Brings the cloud providers up to date; `down` says which tenants' providers take nothing.
+    pub(crate) fn sync_clouds(&mut self, now: std::time::Duration, down: impl Fn(&str) -> bool) {
+        for (name, tenant) in self.tenants.iter_mut().filter(|(_, tenant)| tenant.has_cloud()) {
+            if tenant.sync_cloud(now, down(name)) {
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
     /// The clock was moved so far, seconds.
     pub(crate) fn clock_moved(&mut self, ahead_s: i64) {
         self.clock.insert(AHEAD.to_owned(), ahead_s);
@@ -343,6 +364,9 @@ impl Tenant {
             mfa_policy: MfaPolicy::default(),
             scim_tokens: ScimTokens::default(),
             sync_log: SyncLog::default(),
+            audit: AuditLog::default(),
+            cloud: Cloud::default(),
+            cloud_delay_s: 0,
             plan,
             bundle_key,
             written: None,
@@ -366,6 +390,8 @@ impl Tenant {
             keys,
             logs_forgotten,
             sync_forgotten,
+            audit_forgotten,
+            cloud_delay_s,
             bundle_key,
         } = settings;
         let tenant = Tenant {
@@ -387,6 +413,9 @@ impl Tenant {
             mfa_policy,
             scim_tokens: ScimTokens::load(&mut stored)?,
             sync_log: SyncLog::load(&mut stored, sync_forgotten)?,
+            audit: AuditLog::load(&mut stored, audit_forgotten)?,
+            cloud: Cloud::load(&mut stored)?,
+            cloud_delay_s,
             plan,
             bundle_key,
             written: None,
@@ -431,6 +460,9 @@ impl Tenant {
             mfa_policy,
             scim_tokens,
             sync_log,
+            audit,
+            cloud,
+            cloud_delay_s,
             plan,
             bundle_key,
             written,
@@ -446,6 +478,8 @@ impl Tenant {
         throttle.drain(changes);
         scim_tokens.drain(changes);
         sync_log.drain(changes);
+        audit.drain(changes);
+        cloud.drain(changes);
         let settings = SettingsRef {
             name,
             api_key,
@@ -458,6 +492,8 @@ impl Tenant {
             keys: keys.settings(),
             logs_forgotten: logs.forgotten(),
             sync_forgotten: sync_log.entries().1,
+            audit_forgotten: audit.forgotten(),
+            cloud_delay_s: *cloud_delay_s,
             bundle_key,
         };
         changes.note_one(SETTINGS, written, &settings);

@@ -40,18 +40,30 @@ pub(crate) struct Entry {
 pub(crate) enum Status {
     /// In the directory.
     Synced,
-    /// On its way to the agents.
+    /// On its way to the agents, or to a cloud provider.
     Pending,
-    /// Every agent has it.
+    /// Not wanted any more before it was done.
+    Cancelled,
+    /// Every agent, or the cloud provider, has it.
     Enforced,
     /// Refused.
     Failed,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Waits {
-    version: u64,
+    what: Event,
     since: Duration,
+}
+
+/// What has to happen.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
+    /// Every agent has that version.
+    Version(u64),
+    /// That step arrives at a cloud provider.
+    Step(String),
 }
 
 /// What an entry says.
@@ -81,19 +93,42 @@ impl SyncLog {
 
     /// A change that is done when every agent has `version`.
     pub(crate) fn pending(&mut self, what: What, version: u64, now: Duration) {
-        self.push(what, Status::Pending, now, None, Some(Waits { version, since: now }));
+        self.push(
+            what,
+            Status::Pending,
+            now,
+            None,
+            Some(Waits { what: Event::Version(version), since: now }),
+        );
     }
 
     /// Every agent has `version`.
     pub(crate) fn enforced_up_to(&mut self, version: u64, now: Duration) {
+        self.settle(Status::Enforced, now, |what| matches!(what, Event::Version(own) if *own <= version));
+    }
+
+    /// A change that is done when that step arrives at a cloud provider.
+    pub(crate) fn waiting_for_step(&mut self, what: What, step: &str, now: Duration) {
+        let waits = Waits { what: Event::Step(step.to_owned()), since: now };
+        self.push(what, Status::Pending, now, None, Some(waits));
+    }
+
+    /// That step has arrived.
+    pub(crate) fn step_done(&mut self, step: &str, now: Duration) {
+        self.settle(Status::Enforced, now, |what| matches!(what, Event::Step(own) if own == step));
+    }
+
+    /// That step will not arrive: what it was about is not wanted any more.
+    pub(crate) fn cancelled(&mut self, step: &str, now: Duration) {
+        self.settle(Status::Cancelled, now, |what| matches!(what, Event::Step(own) if own == step));
+    }
+
+    fn settle(&mut self, status: Status, now: Duration, due: impl Fn(&Event) -> bool) {
         self.entries.change_each(|entry| {
-            let due = entry.waits.filter(|waits| waits.version <= version);
-            if let Some(waits) = due {
-                entry.status = Status::Enforced;
-                entry.latency_ms = Some(milliseconds(now.saturating_sub(waits.since)));
-                entry.waits = None;
-            }
-            due.is_some()
+            let Some(waits) = entry.waits.take_if(|waits| due(&waits.what)) else { return false };
+            entry.status = status;
+            entry.latency_ms = Some(milliseconds(now.saturating_sub(waits.since)));
+            true
         });
     }
 

@@ -23,6 +23,10 @@ pub enum Need {
     Format,
     /// A real web server to stand in front of.
     Serve,
+    /// Other people's programs that tests have as clients: an authenticator.
+    Outside,
+    /// Python, for conformance suites.
+    Python,
     /// A mounted bpffs; only a hint when this is not root.
     BpfFs,
     /// The test runner.
@@ -34,7 +38,7 @@ pub enum Need {
 }
 
 /// Everything.
-pub const ALL: &[Need] = &[Need::Build, Need::Format, Need::Serve, Need::BpfFs, Need::Nextest];
+pub const ALL: &[Need] = &[Need::Build, Need::Format, Need::Serve, Need::Outside, Need::BpfFs, Need::Nextest];
 
 /// Makes sure of every need, in order.
 pub fn ensure(needs: &[Need]) -> Result<()> {
@@ -94,6 +98,8 @@ enum Probe {
     Program(&'static str),
     /// A file below /usr/include.
     Header(&'static str),
+    /// A module that python3 finds.
+    PythonModule(&'static str),
 }
 
 // === impl Item ===
@@ -109,6 +115,10 @@ impl Item {
             }
             Probe::Program(name) => sh::which(name).is_some(),
             Probe::Header(name) => Path::new("/usr/include").join(name).is_file(),
+            Probe::PythonModule(name) => {
+                let found = Command::new("python3").args(["-c", &format!("import {name}")]).output();
+                found.is_ok_and(|output| output.status.success())
+            }
         }
     }
 }
@@ -250,6 +260,9 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Build, probe: Probe::Header("zlib.h"), package: "zlib1g-dev" },
     Item { need: Need::Format, probe: Probe::Program("clang-format-19"), package: "clang-format-19" },
     Item { need: Need::Serve, probe: Probe::Program("nginx"), package: "nginx-light" },
+    Item { need: Need::Outside, probe: Probe::Program("oathtool"), package: "oathtool" },
+    Item { need: Need::Python, probe: Probe::Program("python3"), package: "python3" },
+    Item { need: Need::Python, probe: Probe::PythonModule("ensurepip"), package: "python3-venv" },
     Item { need: Need::Peers, probe: Probe::Program("haproxy"), package: "haproxy" },
     Item { need: Need::Peers, probe: Probe::Program("openssl"), package: "openssl" },
     Item { need: Need::Peers, probe: Probe::Program("taskset"), package: "util-linux" },

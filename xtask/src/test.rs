@@ -13,7 +13,7 @@ use crate::sh::{self, Watched, step};
 
 /// Runs the tests; `args` go to the runner.
 pub fn test(args: &[String]) -> Result<()> {
-    ensure(&[Need::Build, Need::Serve, Need::BpfFs, Need::Nextest])?;
+    ensure(&[Need::Build, Need::Serve, Need::Outside, Need::BpfFs, Need::Nextest])?;
     let skips = sh::results().join("skips.txt");
     fs::create_dir_all(sh::results()).with_context(|| format!("making {}", sh::results().display()))?;
     fs::write(&skips, "").with_context(|| format!("emptying {}", skips.display()))?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{JwkSet, Policy};
 
 /// Everything that decides, as one unit: policies never arrive before their keys.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -36,6 +37,7 @@ pub struct Candidate {
 }
 
 /// A trusted issuer: tokens of this `iss` are verified with these keys only.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
@@ -51,6 +53,7 @@ pub struct Issuer {
 }
 
 /// Tokens that are refused although they would verify: those of one issuer whose `claim` is `value`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
@@ -69,6 +72,7 @@ pub struct Revocation {
 }
 
 /// A claim by which tokens are revoked.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevokedClaim {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A key set, RFC 7517 section 5.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct JwkSet {
     /// The keys, each at its place; those that cannot be read say so in [`Jwk::unreadable`].
@@ -21,6 +22,7 @@ pub struct JwkSet {
 }
 
 /// One key. Private members are read so that a set which carries them can be refused.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Jwk {
     /// Key type: `RSA` or `EC`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One decision.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct AccessLog {
     /// Agent that reports.
@@ -87,6 +88,7 @@ pub struct CandidateVerdict {
 }
 
 /// Outcome of a decision.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

@@ -16,7 +16,7 @@ use crate::store::{AgentReport, AgentRow};
 use crate::{FieldError, Problem};
 
 /// What an agent says about itself.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Registration {
     hostname: String,
@@ -33,7 +33,7 @@ pub(super) struct Registration {
 }
 
 /// The answer to a registration.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub(super) struct Registered {
     agent_id: String,
     agent_secret: String,

@@ -21,7 +21,7 @@ use crate::ticket::Purpose;
 use crate::{FieldError, Problem, totp};
 
 /// Address and password, or the ticket that they gave; and a code.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
     #[serde(default)]
@@ -35,14 +35,14 @@ pub(super) struct Credentials {
 }
 
 /// A refresh token.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Refreshing {
     refresh_token: String,
 }
 
 /// A code.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepUp {
     mfa_code: String,

@@ -69,7 +69,12 @@ fn once(shared: &Shared, agent: &Agent, path: &str, headers: &HeaderMap) -> Resu
     let tenant = store.tenant_mut(&agent.tenant)?;
     let mut bundle = tenant.bundle();
     shared.faults.distort_bundle(path, &mut bundle);
-    let body = serde_json::to_vec(&bundle).map_err(|e| Problem::internal(format!("bundle: {e}")))?;
+    let failed = |e: serde_json::Error| Problem::internal(format!("bundle: {e}"));
+    let mut value = serde_json::to_value(&bundle).map_err(failed)?;
+    for issuer in value["issuers"].as_array_mut().into_iter().flatten() {
+        shared.faults.spoil_keys(path, &mut issuer["jwks"]);
+    }
+    let body = serde_json::to_vec(&value).map_err(failed)?;
     // The version alone starts again with the process; the content makes the tag true for ever.
     let tag = format!("\"v{}-{}\"", bundle.version, fingerprint(&body));
     if not_modified(headers, &tag) {

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Problem;
+use crate::directory::{Directory, Refusal, Scope};
 
 /// Which page of a listing.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// Only of this organisation.
@@ -31,6 +32,14 @@ const LIMIT_MAX: usize = 1_000;
 // === impl Page ===
 
 impl Page {
+    /// The organisation that is asked for exists, as far as the scope sees.
+    fn need_org(&self, directory: &Directory, scope: &Scope) -> Result<(), Refusal> {
+        match &self.org_id {
+            Some(id) => directory.org(scope, id).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Whether something of that organisation is wanted.
     fn wants(&self, org: Option<&str>) -> bool {
         self.org_id.is_none() || self.org_id.as_deref() == org

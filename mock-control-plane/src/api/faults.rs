@@ -12,7 +12,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem, secret};
 
 /// How the clock is moved.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Move {
     /// By this much, seconds; negative: back.

@@ -13,7 +13,7 @@ use crate::store::{AgentReport, AgentRow, Tenant};
 use crate::{FieldError, Problem};
 
 /// A sign of life.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Heartbeat {
     /// State of the enforcer, in the agent's words.
@@ -25,14 +25,14 @@ pub(super) struct Heartbeat {
 }
 
 /// Discovered services; they replace those reported before.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Services {
     services: Vec<Service>,
 }
 
 /// Learnt endpoints; they replace those reported before.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Endpoints {
     endpoints: Vec<Endpoint>,

@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderName, Uri, header};
 use serde_json::{Value, json};
 
 use crate::Problem;
@@ -14,9 +13,11 @@ pub(super) async fn get(
     State(shared): State<Shared>,
     Path(tenant): Path<String>,
     uri: Uri,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<([(HeaderName, &'static str); 1], Json<Value>), Problem> {
     let mut jwks = shared.store().tenant(&tenant)?.keys.jwks();
     shared.faults.distort_keys(uri.path(), &mut jwks);
+    let mut jwks = serde_json::to_value(jwks).map_err(|e| Problem::internal(format!("keys: {e}")))?;
+    shared.faults.spoil_keys(uri.path(), &mut jwks);
     Ok(([(header::CACHE_CONTROL, "public, max-age=60")], Json(jwks)))
 }
 

@@ -13,7 +13,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem};
 
 /// A key to make.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
     #[serde(default)]

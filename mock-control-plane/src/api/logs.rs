@@ -1,11 +1,13 @@
 //! The access log: batches from agents, queries from people.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use portcullis_wire::{AccessLog, Verdict};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,7 +39,7 @@ enum Records {
     Array(Vec<AccessLog>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Object {
     logs: Vec<AccessLog>,
@@ -50,7 +52,7 @@ struct Object {
 }
 
 /// What a query asks for.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     #[serde(default)]
@@ -195,6 +197,18 @@ impl Filter {
 }
 
 // === impl Batch ===
+
+impl JsonSchema for Batch {
+    fn schema_name() -> Cow<'static, str> {
+        "LogBatch".into()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        let rows = schemas.subschema_for::<Vec<AccessLog>>();
+        let object = schemas.subschema_for::<Object>();
+        json_schema!({ "anyOf": [rows, object] })
+    }
+}
 
 impl From<Records> for Batch {
     fn from(records: Records) -> Batch {

@@ -19,21 +19,21 @@ use crate::ticket::Purpose;
 use crate::{Problem, qr};
 
 /// A user who may enrol: one who is logged in, or one who cannot log in before that.
-pub(super) struct Enrollee {
+pub(crate) struct Enrollee {
     tenant: String,
     user: String,
     sid: Option<String>,
 }
 
 /// A code.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Code {
     code: String,
 }
 
 /// A factor and its code.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Unenroll {
     factor_id: String,

@@ -11,7 +11,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem, secret};
 
 /// What is to be minted.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
     /// Claims, laid over the usual ones; `null` removes a claim.
@@ -32,7 +32,7 @@ pub(super) struct Order {
 }
 
 /// The minted token.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub(super) struct Minted {
     token: String,
     header: Value,

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderName, StatusCode, header};
 use portcullis_wire::{Mode, Policy, Rule};
 use serde_json::{Value, json};
 
@@ -33,7 +32,7 @@ pub(super) async fn create(
     State(shared): State<Shared>,
     manager: Manager,
     Body(mut policy): Body<Policy>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Policy>), Problem> {
     check(&policy)?;
     if policy.id.is_empty() {
         policy.id = secret::random("policy-")?;

@@ -21,7 +21,7 @@ use crate::server::Shared;
 use crate::store::Tenant;
 
 /// A directory with a valid bearer token for the URL's tenant.
-pub(super) struct Provisioner {
+pub(crate) struct Provisioner {
     /// The tenant's name.
     tenant: String,
     /// The directory's name.
@@ -31,10 +31,10 @@ pub(super) struct Provisioner {
 }
 
 /// A JSON body.
-pub(super) struct ScimBody<T>(T);
+pub(crate) struct ScimBody<T>(T);
 
 /// A query string.
-pub(super) struct ScimQuery<T>(T);
+pub(crate) struct ScimQuery<T>(T);
 
 // === impl Provisioner ===
 

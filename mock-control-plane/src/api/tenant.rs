@@ -15,17 +15,35 @@ use crate::sync_log::Entry;
 use crate::{FieldError, Plan, Problem};
 
 /// What is to be different.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantChange {
     #[serde(default)]
     mfa_policy: Option<MfaPolicy>,
     #[serde(default)]
     plan: Option<Plan>,
+    /// How long a change takes to a cloud provider, seconds.
+    #[serde(default)]
+    cloud_delay_s: Option<u64>,
+}
+
+/// Which part of the audit log.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditFilter {
+    #[serde(default)]
+    org_id: Option<String>,
+    #[serde(default)]
+    actor: Option<String>,
+    /// The `cursor` of the page before: only older entries.
+    #[serde(default)]
+    cursor: Option<u64>,
+    #[serde(default)]
+    limit: Option<usize>,
 }
 
 /// Tokens to refuse.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRevocation {
     claim: RevokedClaim,
@@ -36,7 +54,7 @@ pub(super) struct NewRevocation {
 }
 
 /// Which part of the sync log.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogFilter {
     #[serde(default)]
@@ -49,6 +67,7 @@ pub(super) struct LogFilter {
 
 const VALUE_BYTES_MAX: usize = 240;
 const LOG_LIMIT: usize = 100;
+const CLOUD_DELAY_S_MAX: u64 = 86_400;
 const LOG_LIMIT_MAX: usize = 10_000;
 
 /// `GET /manage/v1/{tenant}/tenant`
@@ -60,12 +79,17 @@ pub(super) async fn get(State(shared): State<Shared>, manager: Manager) -> Resul
 pub(super) async fn change(
     State(shared): State<Shared>,
     manager: Manager,
-    Body(TenantChange { mfa_policy, plan }): Body<TenantChange>,
+    Body(TenantChange { mfa_policy, plan, cloud_delay_s }): Body<TenantChange>,
 ) -> Result<Json<Value>, Problem> {
+    if cloud_delay_s.is_some_and(|delay| delay > CLOUD_DELAY_S_MAX) {
+        let detail = format!("must be at most {CLOUD_DELAY_S_MAX}");
+        return Err(Problem::invalid(vec![FieldError::new("/cloud_delay_s", detail)]));
+    }
     let mut store = shared.store();
     let tenant = store.tenant_mut(&manager.tenant)?;
     tenant.mfa_policy = mfa_policy.unwrap_or(tenant.mfa_policy);
     tenant.plan = plan.unwrap_or(tenant.plan);
+    tenant.cloud_delay_s = cloud_delay_s.unwrap_or(tenant.cloud_delay_s);
     Ok(Json(show(tenant)))
 }
 
@@ -121,9 +145,32 @@ pub(super) async fn sync_log(
     Ok(Json(json!({ "entries": page, "forgotten": forgotten })))
 }
 
+/// `GET /manage/v1/{tenant}/audit`: who reached for what belongs to another organisation; newest first.
+pub(super) async fn audit(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Query(AuditFilter { org_id, actor, cursor, limit }): Query<AuditFilter>,
+) -> Result<Json<Value>, Problem> {
+    let limit = limit.unwrap_or(LOG_LIMIT);
+    if limit == 0 || limit > LOG_LIMIT_MAX {
+        return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LOG_LIMIT_MAX}")));
+    }
+    let store = shared.store();
+    let audit = &store.tenant(&manager.tenant)?.audit;
+    let wanted = audit.since(0).rev().filter(|(number, entry)| {
+        cursor.is_none_or(|cursor| *number < cursor)
+            && actor.as_ref().is_none_or(|actor| *actor == entry.actor)
+            && (org_id.is_none() || org_id == entry.org_id)
+    });
+    let page: Vec<_> = wanted.take(limit).collect();
+    let cursor = page.last().filter(|_| page.len() == limit).map(|(number, _)| *number);
+    let entries: Vec<_> = page.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Json(json!({ "entries": entries, "cursor": cursor, "forgotten": audit.forgotten() })))
+}
+
 fn show(tenant: &Tenant) -> Value {
     json!({
         "name": tenant.name, "issuer": tenant.issuer, "audiences": tenant.audiences,
-        "mfa_policy": tenant.mfa_policy, "plan": tenant.plan, "config_version": tenant.version.get(),
+        "mfa_policy": tenant.mfa_policy, "plan": tenant.plan, "cloud_delay_s": tenant.cloud_delay_s, "config_version": tenant.version.get(),
     })
 }

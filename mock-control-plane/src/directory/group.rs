@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, Refusal, Scope, name, same};
+use super::{Directory, Refusal, Scope, name, same, seen};
 
 /// A group.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -56,7 +56,7 @@ impl Directory {
 
     /// One group.
     pub(crate) fn group(&self, scope: &Scope, id: &str) -> Result<&Group, Refusal> {
-        self.groups.get(id).filter(|group| scope.sees(group.org.as_deref())).ok_or(Refusal::NotFound("group"))
+        seen(self.groups.get(id), scope, |group| group.org.as_deref(), "group")
     }
 
     /// The groups that a user is in.
@@ -169,6 +169,7 @@ impl Directory {
     fn need_members(&self, org: Option<&str>, members: &BTreeSet<String>) -> Result<(), Refusal> {
         let fits = |id: &&String| self.users.get(id).is_none_or(|user| user.org.as_deref() != org);
         match members.iter().find(fits) {
+            Some(id) if self.users.contains(id) => Err(Refusal::Foreign("user")),
             Some(_) => Err(Refusal::NotFound("user")),
             None => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, Refusal, Scope, name, same};
+use super::{Directory, Refusal, Scope, name, same, seen};
 use crate::mfa::MfaPolicy;
 
 /// An organisation.
@@ -43,7 +43,7 @@ impl Directory {
 
     /// One organisation.
     pub(crate) fn org(&self, scope: &Scope, id: &str) -> Result<&Org, Refusal> {
-        self.orgs.get(id).filter(|org| scope.sees(Some(&org.id))).ok_or(Refusal::NotFound("organisation"))
+        seen(self.orgs.get(id), scope, |org| Some(&org.id), "organisation")
     }
 
     /// Adds an organisation; only who manages the tenant can.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, NAME_BYTES_MAX, Refusal, Scope, name, same};
+use super::{Directory, NAME_BYTES_MAX, Refusal, Scope, name, same, seen};
 
 /// A role.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -50,7 +50,7 @@ impl Directory {
 
     /// One role.
     pub(crate) fn role(&self, scope: &Scope, id: &str) -> Result<&Role, Refusal> {
-        self.roles.get(id).filter(|role| scope.sees(role.org.as_deref())).ok_or(Refusal::NotFound("role"))
+        seen(self.roles.get(id), scope, |role| role.org.as_deref(), "role")
     }
 
     /// The role of that name in that organisation.
@@ -136,7 +136,7 @@ impl Directory {
     /// A role of the same organisation, or of the whole tenant for those who manage that.
     fn need_fitting_role(&self, scope: &Scope, org: Option<&str>, role: &str) -> Result<(), Refusal> {
         let role = self.role(scope, role)?;
-        if role.org.is_none() || role.org.as_deref() == org { Ok(()) } else { Err(Refusal::NotFound("role")) }
+        if role.org.is_none() || role.org.as_deref() == org { Ok(()) } else { Err(Refusal::Foreign("role")) }
     }
 
     fn need_free_role(&self, org: Option<&str>, name: &str, own: Option<&str>) -> Result<(), Refusal> {

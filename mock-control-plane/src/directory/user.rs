@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Directory, Refusal, Scope, name, same};
+use super::{Directory, Refusal, Scope, name, same, seen};
 use crate::mfa::Mfa;
 use crate::password::PasswordHash;
 
@@ -107,7 +107,7 @@ impl Directory {
 
     /// One user.
     pub(crate) fn user(&self, scope: &Scope, id: &str) -> Result<&User, Refusal> {
-        self.users.get(id).filter(|user| scope.sees(user.org.as_deref())).ok_or(Refusal::NotFound("user"))
+        seen(self.users.get(id), scope, |user| user.org.as_deref(), "user")
     }
 
     /// One user's second factor, to change it.

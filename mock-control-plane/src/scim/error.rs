@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::Problem;
 use crate::directory::Refusal;
+use crate::problem::Foreign;
 
 /// What a request is refused with.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +16,8 @@ pub(crate) struct ScimError {
     pub kind: ScimKind,
     /// In words.
     pub detail: String,
+    /// Whether what is not found here is another organisation's.
+    pub foreign: bool,
 }
 
 /// The kinds of mistakes: RFC 7644 table 9, and plain statuses.
@@ -54,7 +57,7 @@ pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application
 impl ScimError {
     /// `detail` as that kind of mistake.
     pub(crate) fn new(kind: ScimKind, detail: impl Into<String>) -> ScimError {
-        ScimError { kind, detail: detail.into() }
+        ScimError { kind, detail: detail.into(), foreign: false }
     }
 
     /// The HTTP status, and the `scimType` if there is one.
@@ -84,6 +87,9 @@ impl From<Refusal> for ScimError {
                 ScimKind::InvalidValue,
                 format!("{}: {detail}", pointer.trim_start_matches('/')),
             ),
+            Refusal::Foreign(what) => {
+                ScimError { foreign: true, ..ScimError::new(ScimKind::NotFound, format!("no such {what}")) }
+            }
             Refusal::NotFound(what) => ScimError::new(ScimKind::NotFound, format!("no such {what}")),
         }
     }
@@ -98,7 +104,7 @@ impl From<Problem> for ScimError {
             422 => ScimKind::InvalidValue,
             _ => ScimKind::Internal,
         };
-        ScimError::new(kind, problem.detail)
+        ScimError { foreign: problem.foreign, ..ScimError::new(kind, problem.detail) }
     }
 }
 
@@ -114,6 +120,9 @@ impl IntoResponse for ScimError {
         }
         let mut response = (status, Json(body)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if self.foreign {
+            response.extensions_mut().insert(Foreign);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"scim\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

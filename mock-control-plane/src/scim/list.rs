@@ -8,7 +8,7 @@ use super::schema::ResourceType;
 use super::{Filter, ScimError};
 
 /// What is asked for, as query parameters or as the body of `/.search`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListQuery {
     #[serde(default)]
@@ -24,7 +24,7 @@ pub(crate) struct ListQuery {
 }
 
 /// Names of attributes: an array, or text with commas.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 enum Names {
     #[default]

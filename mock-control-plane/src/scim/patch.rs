@@ -18,7 +18,7 @@ use super::schema::{Attribute, ResourceType};
 use super::{ScimError, ScimKind};
 
 /// The body of a PATCH.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Patch {
     #[serde(default)]
     schemas: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Patch {
     operations: Vec<Operation>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 struct Operation {
     op: String,
     #[serde(default)]

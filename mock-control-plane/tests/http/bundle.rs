@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::plane::{Answer, Plane};
+use crate::plane::{Answer, Plane, text};
 use crate::policies::policy;
 
 fn get(plane: &Plane, agent: &(String, String), headers: &[(&str, &str)]) -> Answer {
@@ -118,4 +118,64 @@ fn the_version_that_an_agent_confirms_is_listed() {
     assert_eq!(up_to_date(), true);
     plane.manage("POST", "access/policies", policy("p1", 80)).created();
     assert_eq!(up_to_date(), false);
+}
+
+/// The body exactly as it was sent, and its signature.
+fn signed(plane: &Plane, agent: &(String, String)) -> (Vec<u8>, String) {
+    let url = format!("{}/manage/v1/acme/access/agents/{}/config", plane.url(), agent.0);
+    let request = ureq::get(url).header("authorization", format!("Bearer {}", agent.1));
+    let mut response = request.call().unwrap();
+    let signature = response.headers()["portcullis-bundle-signature"].to_str().unwrap().to_owned();
+    (response.body_mut().read_to_vec().unwrap(), signature)
+}
+
+/// The protected header, if the signature is the key's over `body`: RFC 7515 appendix F.
+fn opened(jwk: &Value, signature: &str, body: &[u8]) -> Option<Value> {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+    let (header, signature) = signature.split_once("..").unwrap();
+    let input = format!("{header}.{}", BASE64.encode(body));
+    let number = |name: &str| BASE64.decode(text(jwk, name)).unwrap();
+    let point = [vec![4], number("x"), number("y")].concat();
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+    key.verify(input.as_bytes(), &BASE64.decode(signature).unwrap()).ok()?;
+    Some(serde_json::from_slice(&BASE64.decode(header).unwrap()).unwrap())
+}
+
+#[test]
+fn every_bundle_is_signed_for_its_agent() {
+    let plane = Plane::start();
+    let register = || plane.manage("POST", "access/agents/register", json!({ "hostname": "h" })).created();
+    let (one, two) = (register(), register());
+    assert_eq!(one["bundle_key"], two["bundle_key"]);
+    let jwk = &one["bundle_key"];
+    assert_eq!(
+        (&jwk["kty"], &jwk["crv"], &jwk["alg"], &jwk["use"]),
+        (&json!("EC"), &json!("P-256"), &json!("ES256"), &json!("sig"))
+    );
+    for (agent, version) in [(&one, 1), (&two, 1), (&one, 2)] {
+        if version == 2 {
+            plane.manage("POST", "access/policies", policy("p1", 80)).created();
+        }
+        let (id, secret) = (text(agent, "agent_id"), text(agent, "agent_secret"));
+        let (body, signature) = signed(&plane, &(id.clone(), secret.clone()));
+        let header = opened(jwk, &signature, &body).expect("a signature");
+        let expected = json!({
+            "alg": "ES256", "kid": jwk["kid"], "typ": "portcullis-bundle+jws", "agent": id, "version": version,
+        });
+        assert_eq!(header, expected);
+        let bundle: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(bundle["version"], version);
+        let mut other = body.clone();
+        *other.last_mut().unwrap() ^= 1;
+        assert_eq!(opened(jwk, &signature, &other), None);
+        let path = format!("/manage/v1/acme/access/agents/{id}/bundle-key");
+        assert_eq!(&plane.bearer(&secret, "GET", &path, Value::Null).ok(), jwk);
+    }
+    // It signs no tokens: no verifier of tokens knows it.
+    let jwks = plane.send("GET", "/v1/acme/.well-known/jwks.json", &[], b"").ok();
+    assert!(jwks["keys"].as_array().unwrap().iter().all(|key| key["kid"] != jwk["kid"]));
+    let path = format!("/manage/v1/acme/access/agents/{}/bundle-key", text(&two, "agent_id"));
+    plane.bearer(&text(&one, "agent_secret"), "GET", &path, Value::Null).problem(404);
 }

@@ -160,3 +160,24 @@ fn odd_faults_are_refused() {
     add(json!({})).problem(422);
     plane.send("GET", "/manage/v1/acme/test/faults", &[], b"").problem(401);
 }
+
+/// One member of the set is no key. What can be read of the rest verifies tokens.
+#[test]
+fn a_member_of_the_key_set_that_is_no_key() {
+    for (kind, kid) in [("bad_key", "bad"), ("missing_kty", "no-kty")] {
+        let plane = Plane::start();
+        plane.user("a@acme.com");
+        let agent = plane.agent();
+        fault(&plane, json!({ "kind": kind, "path": "/manage/v1/acme/access/agents" }));
+        fault(&plane, json!({ "kind": kind, "path": "/v1/acme/.well-known" }));
+        let (token, _) = plane.tokens("a@acme.com");
+        let bundle = plane.bundle(&agent);
+        let jwks = plane.send("GET", "/v1/acme/.well-known/jwks.json", &[], b"").ok();
+        assert_eq!(jwks["keys"][0]["kid"], kid);
+        assert_ne!(jwks["keys"][0]["kty"], json!("RSA"));
+        let (keys, problems) = portcullis_token::KeyStore::new(&bundle.issuers);
+        assert_eq!((problems.len(), problems[0].position), (1, Some(1)), "{problems:?}");
+        assert_eq!(problems[0].kid.as_deref(), Some(kid));
+        portcullis_token::verify(token.as_bytes(), &keys, plane.now_s()).unwrap();
+    }
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::plane::{Answer, Plane, text};
 
-fn record(n: u64, decision: &str) -> Value {
+pub fn record(n: u64, decision: &str) -> Value {
     json!({
         "agent_id": "somebody else", "decision_id": format!("{n:016x}"), "source_ip": format!("10.0.0.{}", n % 250),
         "source_port": 1, "destination_port": 8000 + n % 2, "method": "GET", "path": "/", "decision": decision,
@@ -13,16 +13,16 @@ fn record(n: u64, decision: &str) -> Value {
     })
 }
 
-fn ingest(plane: &Plane, secret: &str, body: Value) -> Answer {
+pub fn ingest(plane: &Plane, secret: &str, body: Value) -> Answer {
     plane.bearer(secret, "POST", "/manage/v1/acme/access/logs", body)
 }
 
-fn ids(page: &Value) -> Vec<u64> {
+pub fn ids(page: &Value) -> Vec<u64> {
     let id = |record: &Value| u64::from_str_radix(record["decision_id"].as_str().unwrap(), 16).unwrap();
     page["logs"].as_array().unwrap().iter().map(id).collect()
 }
 
-fn query(plane: &Plane, query: &str) -> Value {
+pub fn query(plane: &Plane, query: &str) -> Value {
     plane.manage("GET", &format!("access/logs?{query}"), Value::Null).ok()
 }
 

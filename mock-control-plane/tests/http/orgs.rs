@@ -95,13 +95,50 @@ fn nothing_of_another_organisation_exists() {
         ("POST", "roles".to_owned(), json!({ "name": "x", "org_id": two.org })),
     ];
     let before = plane.directory("GET", "users", Value::Null).ok();
-    for (method, path, body) in nothing {
+    let lists = ["users", "groups", "roles", "orgs"];
+    let lists = lists.map(|list| ("GET", format!("{list}?org_id={}", two.org), Value::Null));
+    // Each attempt leaves a record, which only who manages the tenant reads.
+    let newest = || plane.manage("GET", "audit?limit=1", Value::Null).ok();
+    assert_eq!(newest()["entries"], json!([]));
+    for (at, (method, path, body)) in nothing.into_iter().chain(lists).enumerate() {
         let shown = format!("{method} {path} {body}");
         let answer = world.admin(method, &path, body);
         assert_eq!(answer.status, 404, "{shown}: {}", answer.body);
+        let path = path.split('?').next().unwrap();
+        let page = newest();
+        let expected = json!({
+            "time": plane.now_s(), "event": "cross_organisation", "actor": one.user, "org_id": one.org,
+            "method": method, "path": format!("/api/v1/{path}"),
+        });
+        assert_eq!((&page["entries"][0], page["cursor"].as_u64()), (&expected, Some(at as u64)), "{shown}");
     }
     assert_eq!(plane.directory("GET", "users", Value::Null).ok(), before);
-    assert_eq!(world.admin("GET", &format!("users?org_id={}", two.org), Value::Null).ok()["total"], 0);
+}
+
+#[test]
+fn what_does_not_exist_at_all_is_no_attempt() {
+    let world = world();
+    let World { plane, one, two, .. } = &world;
+    world.admin("GET", "users/usr-none", Value::Null).problem(404);
+    world.admin("POST", &format!("groups/{}/members", one.group), json!({ "user_id": "none" })).problem(404);
+    plane.directory("GET", &format!("users/{}", two.user), Value::Null).ok();
+    assert_eq!(plane.manage("GET", "audit", Value::Null).ok()["entries"], json!([]));
+}
+
+#[test]
+fn attempts_over_scim_are_recorded_by_source() {
+    let world = world();
+    let World { plane, one, two, .. } = &world;
+    let token = plane.scim_token("Okta", Some(&one.org));
+    let path = format!("/scim/v2/acme/Users/{}", two.user);
+    assert_eq!(plane.bearer(&token, "GET", &path, Value::Null).status, 404);
+    let group = json!({ "displayName": "x", "members": [{ "value": two.user }] });
+    assert_eq!(plane.bearer(&token, "POST", "/scim/v2/acme/Groups", group).status, 400);
+    let page = plane.manage("GET", &format!("audit?actor=Okta&org_id={}", one.org), Value::Null).ok();
+    let paths: Vec<&Value> = page["entries"].as_array().unwrap().iter().map(|entry| &entry["path"]).collect();
+    assert_eq!(paths, [&json!("/scim/v2/acme/Groups"), &json!(path)]);
+    assert_eq!(plane.manage("GET", "audit?actor=nobody", Value::Null).ok()["entries"], json!([]));
+    plane.manage("GET", "audit?limit=0", Value::Null).problem(400);
 }
 
 /// Not even who manages the tenant links two of them.

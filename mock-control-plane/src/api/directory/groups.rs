@@ -17,7 +17,7 @@ use crate::store::Tenant;
 use crate::{FieldError, Problem, secret};
 
 /// A group.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct GroupBody {
     name: String,
@@ -28,13 +28,14 @@ pub(in crate::api) struct GroupBody {
 }
 
 /// A role: one that exists, by identifier; or by name, made with these permissions if there is none.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct RoleRef {
     #[serde(default)]
     role_id: Option<String>,
     #[serde(default)]
     role_name: Option<String>,
+    #[schemars(with = "Option<Vec<String>>")]
     #[serde(default)]
     permissions: Option<BTreeSet<String>>,
 }
@@ -47,6 +48,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.groups(&registrar.scope).filter(|group| page.wants(group.org.as_deref()));
     page.of("groups", rows, |group| &group.id, |group| show(directory, group)).map(Json)
 }

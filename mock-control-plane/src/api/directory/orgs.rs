@@ -14,7 +14,7 @@ use crate::server::Shared;
 use crate::{Problem, secret};
 
 /// A new organisation.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct NewOrg {
     slug: String,
@@ -24,7 +24,7 @@ pub(in crate::api) struct NewOrg {
 }
 
 /// What is to be different.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct OrgChange {
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(in crate::api) struct OrgChange {
 }
 
 /// A user.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct UserRef {
     user_id: String,
@@ -57,6 +57,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.orgs(&registrar.scope).filter(|org| page.wants(Some(&org.id)));
     page.of("orgs", rows, |org| &org.id, show).map(Json)
 }

@@ -15,12 +15,13 @@ use crate::server::Shared;
 use crate::{Problem, secret};
 
 /// A role.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct RoleBody {
     name: String,
     #[serde(default)]
     description: String,
+    #[schemars(with = "Vec<String>")]
     #[serde(default)]
     permissions: BTreeSet<String>,
     #[serde(default)]
@@ -35,6 +36,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.roles(&registrar.scope).filter(|role| page.wants(role.org.as_deref()));
     page.of("roles", rows, |role| &role.id, show).map(Json)
 }

@@ -15,7 +15,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem, secret};
 
 /// A user, or what is to be different about one.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct UserBody {
     #[serde(default)]
@@ -46,6 +46,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
+    page.need_org(directory, &registrar.scope)?;
     let rows = directory.users(&registrar.scope).filter(|user| page.wants(user.org.as_deref()));
     page.of("users", rows, |user| &user.id, |user| show(directory, user)).map(Json)
 }

@@ -157,6 +157,9 @@ fn change(
 fn unknown_member(refusal: Refusal) -> ScimError {
     match refusal {
         Refusal::NotFound("user") => ScimError::new(ScimKind::InvalidValue, "a member is no user here"),
+        Refusal::Foreign("user") => {
+            ScimError { foreign: true, ..ScimError::new(ScimKind::InvalidValue, "a member is no user here") }
+        }
         other => other.into(),
     }
 }

@@ -14,7 +14,7 @@ use crate::server::Shared;
 use crate::{FieldError, Problem};
 
 /// A directory.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct NewToken {
     /// Its name.
