@@ -7,6 +7,8 @@
 mod app;
 #[path = "live/client.rs"]
 mod client;
+#[path = "live/delivery.rs"]
+mod delivery;
 #[path = "live/enforce.rs"]
 mod enforce;
 #[path = "live/guard.rs"]
@@ -15,6 +17,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/servers.rs"]
+mod servers;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/sync.rs"]

@@ -76,8 +76,9 @@ impl Client {
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let lower = head.to_ascii_lowercase();
         let length =
-            head.split("Content-Length: ").nth(1).and_then(|v| v.lines().next()?.trim().parse().ok());
+            lower.split("\ncontent-length: ").nth(1).and_then(|v| v.lines().next()?.trim().parse().ok());
         let length: usize = if no_body { 0 } else { length.ok_or(io::ErrorKind::InvalidData)? };
         while self.buffer.len() < end + length {
             self.more()?;
