@@ -23,5 +23,7 @@ mod servers;
 mod stream;
 #[path = "live/sync.rs"]
 mod sync;
+#[path = "live/turns.rs"]
+mod turns;
 #[path = "live/world.rs"]
 mod world;
