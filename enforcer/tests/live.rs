@@ -11,6 +11,8 @@ mod app;
 mod candidate;
 #[path = "live/client.rs"]
 mod client;
+#[path = "live/delivery.rs"]
+mod delivery;
 #[path = "live/enforce.rs"]
 mod enforce;
 #[path = "live/guard.rs"]
@@ -19,12 +21,18 @@ mod guard;
 mod lifecycle;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/outage.rs"]
+mod outage;
 #[path = "live/plane.rs"]
 mod plane;
+#[path = "live/servers.rs"]
+mod servers;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/sync.rs"]
 mod sync;
+#[path = "live/turns.rs"]
+mod turns;
 #[path = "live/upgrade.rs"]
 mod upgrade;
 #[path = "live/world.rs"]

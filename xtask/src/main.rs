@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         "budget" => budget::budget(&rest),
         "bench" => bench::bench(&rest),
         "vm-test" => vm_test::vm_test(&rest),
-        "setup" => none(&rest).and_then(|()| setup::ensure(setup::ALL)),
+        "setup" => setup::setup(&rest),
         _ => Err(Usage(format!("there is no task `{task}`")).into()),
     };
     match result {
@@ -111,7 +111,8 @@ Usage: cargo xtask <TASK> [ARGS]
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
                   every one, --program NAME runs only test programs whose name contains it (`none`: only loads the
                   datapath), --update-budget rewrites the kernels' rows of bpf/budget.toml
-  setup           the set-up of run and test alone
+  setup           the set-up of run and test alone. --delivery adds servers (node, Go, Java, Python) without which some
+                  tests of delivery are skipped
 
 Set-up installs what is missing with apt-get when run as root; otherwise it prints the command and exits with 2.
 

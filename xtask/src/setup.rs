@@ -35,10 +35,21 @@ pub enum Need {
     Vm,
     /// What benchmarks compare with.
     Peers,
+    /// Servers of other kinds, to which denials are delivered in tests.
+    Delivery,
 }
 
 /// Everything.
 pub const ALL: &[Need] = &[Need::Build, Need::Format, Need::Serve, Need::Outside, Need::BpfFs, Need::Nextest];
+
+/// The set-up alone; `--delivery` adds what the tests of delivery can do without.
+pub fn setup(args: &[String]) -> Result<()> {
+    match args {
+        [] => ensure(ALL),
+        [arg] if arg == "--delivery" => ensure(&[ALL, &[Need::Delivery]].concat()),
+        [arg, ..] => Err(crate::Usage(format!("unexpected argument `{arg}`")).into()),
+    }
+}
 
 /// Makes sure of every need, in order.
 pub fn ensure(needs: &[Need]) -> Result<()> {
@@ -263,6 +274,10 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Outside, probe: Probe::Program("oathtool"), package: "oathtool" },
     Item { need: Need::Python, probe: Probe::Program("python3"), package: "python3" },
     Item { need: Need::Python, probe: Probe::PythonModule("ensurepip"), package: "python3-venv" },
+    Item { need: Need::Delivery, probe: Probe::Program("node"), package: "nodejs" },
+    Item { need: Need::Delivery, probe: Probe::Program("go"), package: "golang-go" },
+    Item { need: Need::Delivery, probe: Probe::Program("javac"), package: "default-jdk-headless" },
+    Item { need: Need::Delivery, probe: Probe::Program("python3"), package: "python3" },
     Item { need: Need::Peers, probe: Probe::Program("haproxy"), package: "haproxy" },
     Item { need: Need::Peers, probe: Probe::Program("openssl"), package: "openssl" },
     Item { need: Need::Peers, probe: Probe::Program("taskset"), package: "util-linux" },

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, RingBuf};
-use portcullis_bpf::abi::{Reply, reply_kind};
+use portcullis_bpf::abi::{Conn, Reply, reply_kind};
 use zerocopy::FromBytes;
 
 use super::clock;
@@ -72,6 +72,8 @@ const BEAT_EVERY: Duration = Duration::from_millis(50);
 const BEAT_FOR: Duration = Duration::from_millis(300);
 /// A client that was told to close gets so long to do it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// An injected reply is with TCP after so long.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(50);
 /// Replies handled between two looks at the clock.
 const BURST: usize = 64;
 
@@ -179,7 +181,12 @@ impl Worker {
     fn handle(&mut self, reply: &Reply) {
         let connection = connection(reply);
         if reply.kind != reply_kind::SEND {
-            self.destroy(&connection);
+            // A reply that was injected a moment ago may still be with the kernel's worker: it would be lost. Nothing
+            // passes meanwhile.
+            match self.replied(reply.cookie) {
+                true => self.closing.push((Instant::now() + WRITTEN_WITHIN, connection)),
+                false => self.destroy(&connection),
+            }
             return;
         }
         let denial = Denial {
@@ -215,14 +222,19 @@ impl Worker {
         let due: Vec<Connection> =
             self.closing.extract_if(.., |(at, _)| *at <= now).map(|(_, connection)| connection).collect();
         for connection in due {
-            let open = self
-                .maps
-                .get("pc_conns")
-                .map(|map| map.get::<u64, portcullis_bpf::abi::Conn>(&connection.cookie));
-            if matches!(open, Ok(Ok(Some(_)))) {
+            if self.conn(connection.cookie).is_some() {
                 self.destroy(&connection);
             }
         }
+    }
+
+    /// Whether a reply went out and no request was answered otherwise since.
+    fn replied(&self, cookie: u64) -> bool {
+        self.conn(cookie).is_some_and(|conn| conn.injected != 0)
+    }
+
+    fn conn(&self, cookie: u64) -> Option<Conn> {
+        self.maps.get("pc_conns").ok()?.get(&cookie).ok()?
     }
 
     fn destroy(&mut self, connection: &Connection) {

@@ -5,6 +5,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+/// How a connection is served.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// Reads on after a wake-up for nothing.
+    pub patient: bool,
+    /// How long it works on a request whose path begins with `/slow`, and how long it keeps a connection open after the
+    /// client's end.
+    pub pause: Duration,
+}
 
 /// One thread for a connection, blocking reads: the kind of server that a spurious wake-up breaks.
 pub struct App {
@@ -33,14 +44,18 @@ impl App {
     /// One that reads on after a wake-up for nothing, as servers on epoll do: what it takes to be sure of the reply when
     /// the kernel answers alone.
     pub fn patient() -> App {
-        App::run(TcpListener::bind("127.0.0.1:0").expect("binding the application"), true)
+        App::mannered(Manner { patient: true, ..Manner::default() })
+    }
+
+    pub fn mannered(manner: Manner) -> App {
+        App::run(TcpListener::bind("127.0.0.1:0").expect("binding the application"), manner)
     }
 
     pub fn serve(listener: TcpListener) -> App {
-        App::run(listener, false)
+        App::run(listener, Manner::default())
     }
 
-    fn run(listener: TcpListener, patient: bool) -> App {
+    fn run(listener: TcpListener, manner: Manner) -> App {
         let addr = listener.local_addr().expect("address");
         let seen: Arc<Seen> = Arc::default();
         let shared = seen.clone();
@@ -48,7 +63,7 @@ impl App {
             for stream in listener.incoming().flatten() {
                 let seen = shared.clone();
                 thread::spawn(move || {
-                    if connection(stream, patient, &seen).is_err() {
+                    if connection(stream, manner, &seen).is_err() {
                         seen.errors.fetch_add(1, Ordering::SeqCst);
                     }
                 });
@@ -82,24 +97,30 @@ impl App {
     }
 }
 
-fn connection(mut stream: TcpStream, patient: bool, seen: &Seen) -> io::Result<()> {
+fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<()> {
+    let mut continued = false;
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 65_536];
     loop {
         let read = match stream.read(&mut chunk) {
-            Err(error) if patient && error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if manner.patient && error.kind() == io::ErrorKind::WouldBlock => continue,
             read => read?,
         };
         if read == 0 {
+            thread::sleep(manner.pause);
             return Ok(());
         }
         seen.bytes.lock().expect("no thread panicked").extend(&chunk[..read]);
         buffer.extend(&chunk[..read]);
         while let Some(request) = take(&mut buffer) {
             seen.requests.fetch_add(1, Ordering::SeqCst);
+            continued = false;
             let head = request.head.to_ascii_lowercase();
             if !head.contains("\r\nauthorization:") {
                 seen.anonymous.fetch_add(1, Ordering::SeqCst);
+            }
+            if head.contains(" /slow") {
+                thread::sleep(manner.pause);
             }
             let body = format!("{} bytes\n", request.body);
             let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -110,6 +131,10 @@ fn connection(mut stream: TcpStream, patient: bool, seen: &Seen) -> io::Result<(
             if head.lines().next().is_some_and(|line| line.ends_with("http/1.0")) {
                 return Ok(());
             }
+        }
+        if !continued && find(&buffer, b"\r\nExpect: 100-continue\r\n").is_some() {
+            continued = true;
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A client that sends exactly the bytes it is told to and reads whole responses.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 pub struct Client {
@@ -30,6 +31,23 @@ impl Client {
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).expect("sending");
+    }
+
+    /// Sends the last bytes of this side; the FIN is in the same segment.
+    pub fn send_last(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        self.stream.set_nodelay(false).expect("delay");
+        // SAFETY: the bytes live through the call, and their number is passed.
+        let sent = unsafe {
+            libc::send(self.stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_MORE)
+        };
+        assert_eq!(sent, bytes.len() as isize, "{}", io::Error::last_os_error());
+        self.finish();
+    }
+
+    /// Shuts this side down.
+    pub fn finish(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("shutting down");
     }
 
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -84,8 +102,11 @@ impl Client {
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-        let length = head.split("Content-Length:").nth(1).and_then(|v| v.lines().next()?.trim().parse().ok());
-        let length: usize = if no_body { 0 } else { length.ok_or(io::ErrorKind::InvalidData)? };
+        let lower = head.to_ascii_lowercase();
+        let length =
+            lower.split("\ncontent-length:").nth(1).and_then(|v| v.lines().next()?.trim().parse().ok());
+        let length: usize =
+            if no_body || status < 200 { 0 } else { length.ok_or(io::ErrorKind::InvalidData)? };
         while self.buffer.len() < end + length {
             self.more()?;
         }

@@ -19,13 +19,13 @@ use crate::client::{Client, get, once};
 use crate::world::{World, policy};
 
 /// Another process that runs the instance of `world`: this executable again.
-struct Holder {
+pub struct Holder {
     child: Child,
 }
 
 impl Holder {
     /// Takes the instance over from this process.
-    fn start(world: &mut World) -> Holder {
+    pub fn start(world: &mut World) -> Holder {
         drop(world.datapath.take());
         let mut child = Command::new(env::current_exe().expect("own path"))
             .args(["--exact", "lifecycle::holder", "--ignored", "--nocapture"])
@@ -40,7 +40,7 @@ impl Holder {
         Holder { child }
     }
 
-    fn signal(&self, signal: i32) {
+    pub fn signal(&self, signal: i32) {
         // SAFETY: integers only; the child is ours and not reaped yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
@@ -68,7 +68,7 @@ fn holder() {
     }
 }
 
-fn padded(path: &str) -> String {
+pub fn padded(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: app.example\r\nX-Padding: {}\r\n\r\n", "x".repeat(120))
 }
 
@@ -257,23 +257,23 @@ fn other_network_namespaces_are_covered() {
 }
 
 /// Clients that repeat requests on keep-alive connections until they are told to end.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     counts: Arc<[AtomicU64; 3]>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Outcome {
-    answers: u64,
+pub struct Outcome {
+    pub answers: u64,
     /// Responses with another status than expected.
-    wrong: u64,
+    pub wrong: u64,
     /// Connections that ended, or were silent for five seconds, before the response.
-    lost: u64,
+    pub lost: u64,
 }
 
 impl Load {
-    fn start(app: &App, clients: usize, requests: Vec<String>, status: u16) -> Load {
+    pub fn start(app: &App, clients: usize, requests: Vec<String>, status: u16) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let counts: Arc<[AtomicU64; 3]> = Arc::default();
         let threads = (0..clients).map(|_| {
@@ -300,11 +300,11 @@ impl Load {
         Load { stop, counts, threads }
     }
 
-    fn run(&self, time: Duration) {
+    pub fn run(&self, time: Duration) {
         thread::sleep(time);
     }
 
-    fn finish(self) -> Outcome {
+    pub fn finish(self) -> Outcome {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads {
             thread.join().expect("a client");

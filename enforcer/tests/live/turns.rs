@@ -1,0 +1,231 @@
+//! Whose turn it is: half-closed connections, requests that do not wait for answers, informational answers.
+
+use std::time::Duration;
+use std::{io, thread};
+
+use portcullis_testkit::need;
+use portcullis_wire::Mode;
+
+use crate::app::{App, Manner};
+use crate::client::{Client, get};
+use crate::world::{World, policy};
+
+/// How long the application works on `/slow`, and waits at the end of a connection.
+const PAUSE: Duration = Duration::from_millis(150);
+
+fn world(name: &str, app: fn() -> App) -> (World, App, String, String) {
+    let mut world = World::new(name);
+    let app = app();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let token = world.role("reader");
+    (world, app, get("/a", Some(&token)), get("/b", None))
+}
+
+fn mannered() -> App {
+    App::mannered(Manner { pause: PAUSE, patient: true })
+}
+
+/// Statuses in the order of their arrival: so many as were asked for, or all until the connection ends.
+fn statuses(client: &mut Client, asked: usize) -> Vec<u16> {
+    let mut got = Vec::new();
+    while got.len() < asked {
+        match client.response() {
+            Ok(response) => got.push(response.status),
+            Err(error) => {
+                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "no end after {got:?}");
+                break;
+            }
+        }
+    }
+    got
+}
+
+#[test]
+fn a_denial_reaches_a_client_that_has_shut_its_side_down() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, _, bad) = world("fin", mannered);
+    for round in 0..20 {
+        let mut client = Client::connect(app.addr);
+        match round % 2 {
+            0 => client.send_last(&bad),
+            _ => {
+                client.send(&bad);
+                client.finish();
+            }
+        }
+        assert_eq!(client.response().expect("a response").status, 401, "round {round}");
+        assert!(client.ends());
+    }
+    assert_eq!((app.requests(), app.bytes().len(), app.errors()), (0, 0, 0));
+}
+
+/// TCP wakes the application at the client's end: one that closes at once may cut the answer off, and gets no byte.
+#[test]
+fn a_denied_client_that_shuts_its_side_down_never_hangs() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, _, bad) = world("finfast", App::local);
+    for _ in 0..50 {
+        let mut client = Client::connect(app.addr);
+        client.send(&bad);
+        client.finish();
+        match client.response() {
+            Ok(response) => assert_eq!(response.status, 401),
+            Err(error) => assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "no answer and no end"),
+        }
+    }
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
+}
+
+#[test]
+fn an_allowed_request_with_the_end_in_its_segment_is_answered() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, good, bad) = world("finok", App::local);
+    for _ in 0..20 {
+        let mut client = Client::connect(app.addr);
+        client.send_last(&good);
+        assert_eq!(client.response().expect("a response").status, 200);
+        assert!(client.ends());
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(&bad).status, 401);
+        client.send_last(good.repeat(3));
+        assert_eq!(statuses(&mut client, 3), [200, 200, 200]);
+    }
+    assert_eq!((app.requests(), app.errors()), (80, 0));
+}
+
+#[test]
+fn answers_never_come_out_of_turn() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, good, bad) = world("turns", App::patient);
+    let orders: [&[bool]; 5] = [
+        &[false, true, false],
+        &[true, false, true],
+        &[false, false, true],
+        &[true, true, false],
+        &[false, true, true, false, true],
+    ];
+    let ask = |order: &[bool], pause: Option<u64>| {
+        let requests: Vec<&str> = order.iter().map(|ok| if *ok { &*good } else { &*bad }).collect();
+        let expected: Vec<u16> = order.iter().map(|ok| if *ok { 200 } else { 401 }).collect();
+        let mut client = Client::connect(app.addr);
+        match pause {
+            None => client.send(requests.concat()),
+            Some(us) => requests.iter().for_each(|request| {
+                // An answer that closes may come before all is sent.
+                drop(client.try_send(request));
+                thread::sleep(Duration::from_micros(us));
+            }),
+        }
+        let got = statuses(&mut client, expected.len());
+        assert!(expected.starts_with(&got), "{got:?} instead of {expected:?}, pause {pause:?}");
+        // A denial that comes first is answered whatever follows.
+        assert!(order[0] || !got.is_empty(), "no answer to {expected:?}, pause {pause:?}");
+        got == expected
+    };
+    let mut whole = 0;
+    for pause in [None, Some(0), Some(200), Some(3000)] {
+        whole += thread::scope(|scope| {
+            let clients = orders.iter().cycle().take(25).map(|order| scope.spawn(|| ask(order, pause)));
+            let clients: Vec<_> = clients.collect();
+            clients.into_iter().map(|client| client.join().expect("a client")).filter(|whole| *whole).count()
+        });
+    }
+    assert_eq!(app.anonymous(), 0);
+    assert!(whole >= 10, "{whole} of 100 in full");
+}
+
+#[test]
+fn what_follows_a_denial_in_its_segment_is_not_looked_at() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, good, bad) = world("behind", App::local);
+    for _ in 0..4 {
+        let mut client = Client::connect(app.addr);
+        client.send(format!("{bad}{good}{bad}"));
+        let response = client.response().expect("a response");
+        assert!(response.status == 401 && response.has("Connection: close"), "{response:?}");
+        client.timeout(Duration::from_secs(3));
+        assert!(client.ends());
+    }
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
+}
+
+#[test]
+fn head_requests_get_no_body() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, good, bad) = world("head", App::local);
+    let (good, bad) = (good.replacen("GET", "HEAD", 1), bad.replacen("GET", "HEAD", 1));
+    let mut client = Client::connect(app.addr);
+    for _ in 0..20 {
+        for (request, status) in [(&bad, 401), (&good, 200)] {
+            client.send(request);
+            let response = client.head_response().expect("a response");
+            assert_eq!(response.status, status);
+            assert!(response.has("Content-Length: "), "{response:?}");
+        }
+    }
+    assert_eq!((app.requests(), app.errors()), (20, 0));
+}
+
+fn expecting(path: &str, token: Option<&str>) -> String {
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{bearer}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+}
+
+#[test]
+fn an_expectation_is_met_or_denied_before_the_body() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, good, _) = world("expect", App::local);
+    let token = world.role("reader");
+    for _ in 0..4 {
+        let mut client = Client::connect(app.addr);
+        let response = client.ask(expecting("/a", None));
+        // The body may be on its way all the same (RFC 9110 section 10.1.1), so the connection cannot go on.
+        assert!(response.status == 401 && response.has("Connection: close"), "{response:?}");
+        client.timeout(Duration::from_secs(3));
+        assert!(client.ends());
+
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(expecting("/a", Some(&token))).status, 100);
+        let response = client.ask("hello");
+        assert_eq!((response.status, response.body.as_str()), (200, "5 bytes\n"));
+        assert_eq!(client.ask(&good).status, 200);
+    }
+    assert_eq!((app.requests(), app.anonymous()), (8, 0));
+}
+
+/// The application has written something, but not what it owes.
+#[test]
+fn a_denial_does_not_overtake_the_answer_behind_a_100() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, _, bad) = world("overtake", mannered);
+    let token = world.role("reader");
+    for _ in 0..5 {
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(expecting("/slow", Some(&token))).status, 100);
+        client.send("hello");
+        thread::sleep(PAUSE / 5);
+        client.send(&bad);
+        let got = statuses(&mut client, 2);
+        assert!([200, 401].starts_with(&got), "{got:?}");
+    }
+    assert_eq!(app.anonymous(), 0);
+}
+
+/// RFC 9112 section 9.6: who asks for the end waits for it, and may read until it comes.
+#[test]
+fn a_denied_client_that_asks_for_the_end_gets_it() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (_world, app, _, _) = world("end", App::local);
+    for request in [
+        "GET /a HTTP/1.0\r\n\r\n",
+        "GET /a HTTP/1.0\r\nHost: a\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut client = Client::connect(app.addr);
+        let response = client.ask(request);
+        assert_eq!(response.status, 401);
+        assert!(client.ends(), "{request:?} leaves the connection open");
+        assert!(response.has("Connection: close"), "{request:?}: {response:?}");
+    }
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
+}
