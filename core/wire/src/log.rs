@@ -71,6 +71,7 @@ pub struct AccessLog {
 }
 
 /// A verdict that had no effect.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CandidateVerdict {
     /// Name of the candidate.
