@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use portcullis_wire::{Issuer, Jwk};
+use portcullis_wire::{Issuer, Jwk, Revocation};
 
 use crate::jwk::{KeyDefect, VettedKey};
 use crate::limits;
+use crate::revocation::Revocations;
 
 /// The keys that tokens are verified with.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,7 @@ pub struct TrustedIssuer {
     audiences: Vec<String>,
     leeway_s: u32,
     keys: Vec<VettedKey>,
+    pub(crate) revocations: Revocations,
 }
 
 /// A key (or an entry of the configuration) that is left out, and why.
@@ -64,6 +66,18 @@ impl KeyStore {
         (store, problems)
     }
 
+    /// The same keys; tokens that these name are refused. Those of issuers that are not trusted are refused anyway.
+    #[must_use]
+    pub fn with_revocations(mut self, revocations: &[Revocation]) -> KeyStore {
+        for issuer in &mut self.issuers {
+            issuer.revocations = Revocations::default();
+            for revocation in revocations.iter().filter(|one| one.issuer == issuer.issuer) {
+                issuer.revocations.add(revocation);
+            }
+        }
+        self
+    }
+
     /// The trusted issuers, in the configuration's order.
     #[must_use]
     pub fn issuers(&self) -> &[TrustedIssuer] {
@@ -94,7 +108,7 @@ impl TrustedIssuer {
             problems.push(KeyProblem::of_issuer(issuer, KeyDefect::AudienceNone));
         }
         let keys = vet(issuer, &jwks.keys, problems);
-        TrustedIssuer { issuer: issuer.clone(), audiences: accepted, leeway_s: *leeway_s, keys }
+        TrustedIssuer { issuer: issuer.clone(), audiences: accepted, leeway_s: *leeway_s, keys, revocations: Revocations::default() }
     }
 
     /// Exact value of `iss`.

@@ -22,6 +22,7 @@ mod keystore;
 pub mod limits;
 #[cfg(feature = "mint")]
 pub mod mint;
+mod revocation;
 mod verify;
 
 pub use claims::Claims;

@@ -1,8 +1,8 @@
 //! The judgement of one token.
 //!
 //! Order of the checks, each with its reason: size, compact form and base64url of header and payload, JOSE header,
-//! algorithm name, claims set, issuer, audience, key, algorithm of the key, exp, nbf, iat, signature. Cheap ones come
-//! first, and the kernel (`bpf/lib/jwt.h`) has the same order.
+//! algorithm name, claims set, issuer, audience, key, algorithm of the key, exp, nbf, iat, signature, revocation.
+//! Cheap ones come first, whether a token is revoked is told to nobody who could not have it signed, and the kernel (`bpf/lib/jwt.h`) has the same order.
 
 use portcullis_wire::Reason;
 
@@ -76,6 +76,9 @@ pub fn verify(token: &[u8], keys: &KeyStore, now_s: u64) -> Result<VerifiedToken
     let signature = base64url::decode(signature).ok_or(Reason::TokenSignature)?;
     if !key.verify_signature(signing_input, &signature) {
         return Err(Reason::TokenSignature);
+    }
+    if issuer.revocations.refuse(&claims) {
+        return Err(Reason::TokenRevoked);
     }
     Ok(VerifiedToken { claims, kid })
 }
