@@ -17,6 +17,7 @@ mod doctor;
 mod explain;
 mod output;
 mod policies;
+mod proxy;
 mod request;
 mod run;
 mod validate;
@@ -36,6 +37,7 @@ enum Command {
     Explain(explain::Args),
     Validate(validate::Args),
     Agent(agent::Args),
+    Proxy(Box<proxy::Args>),
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
     Completions(Completions),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Validate(args) => validate::validate(args),
         Command::Agent(args) => agent::agent(args),
+        Command::Proxy(args) => proxy::proxy(*args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Completions(args) => completions(&args),

@@ -35,6 +35,8 @@ pub struct Commands {
     pub app: Vec<OsString>,
     /// Becomes an agent; arguments follow.
     pub agent: Vec<OsString>,
+    /// Becomes a proxy; arguments follow.
+    pub proxy: Vec<OsString>,
 }
 
 /// Why there is no world.
@@ -94,6 +96,7 @@ impl World {
             app: &self.app,
             cgroup: self.cgroup.as_ref(),
             agent: &commands.agent,
+            proxy: &commands.proxy,
             credentials,
         };
         let engine =
@@ -105,7 +108,7 @@ impl World {
     /// Gives the policies to the control plane, in `mode` if given, and returns when the engine enforces them.
     pub(crate) async fn publish(&mut self, scenario: &Scenario, mode: Option<Mode>) -> Result<()> {
         let engine = self.engine.as_mut().context("no engine is started")?;
-        let port = engine.addr().port();
+        let port = engine.port();
         for policy in &scenario.policies {
             let mut wire = policy.to_wire(port);
             wire.mode = mode.unwrap_or(wire.mode);

@@ -21,7 +21,7 @@ steps:
 
 fn run(paths: Vec<PathBuf>) -> Result<Report, Vec<FileProblem>> {
     let app = vec![OsString::from(env!("CARGO_BIN_EXE_portcullis-app"))];
-    let commands = Commands { app, agent: Vec::new() };
+    let commands = Commands { app, ..Commands::default() };
     let config =
         RunConfig { paths, engines: vec![EngineKind::Model], commands, progress: Progress::silent() };
     tokio::runtime::Runtime::new().expect("a runtime").block_on(run_files(config))

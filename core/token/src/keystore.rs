@@ -108,7 +108,13 @@ impl TrustedIssuer {
             problems.push(KeyProblem::of_issuer(issuer, KeyDefect::AudienceNone));
         }
         let keys = vet(issuer, &jwks.keys, problems);
-        TrustedIssuer { issuer: issuer.clone(), audiences: accepted, leeway_s: *leeway_s, keys, revocations: Revocations::default() }
+        TrustedIssuer {
+            issuer: issuer.clone(),
+            audiences: accepted,
+            leeway_s: *leeway_s,
+            keys,
+            revocations: Revocations::default(),
+        }
     }
 
     /// Exact value of `iss`.

@@ -47,8 +47,7 @@ pub(super) fn lower(covered: &[&policy::Policy]) -> Result<Lowered, CompileError
             paths::add(&mut nfa, rule.glob(), rule.methods());
             ranked.push(RankedRule { index, methods: rule.methods() });
             rules.push(lower_rule(index, rule, &mut principals)?);
-            rule_entries
-                .push(RuleEntry { id: rule.id().to_owned(), text: rule.in_words() });
+            rule_entries.push(RuleEntry { id: rule.id().to_owned(), text: rule.in_words() });
         }
         automata.add_paths(policy.id(), &nfa, &ranked)?;
         policies.push(Policy {

@@ -1,24 +1,20 @@
 //! The kernel engine: BPF programs on the application's control group, installed by an agent that is a process of its
 //! own and gets its configuration from the control plane, as in the field.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use portcullis_enforcer::kernel::{self, Datapath};
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::process::{Output, Said, last};
 use super::{NotRun, Setup};
 use crate::plane::AgentCredentials;
 use crate::spec::AgentAction;
@@ -28,7 +24,7 @@ pub(crate) struct Kernel {
     addr: SocketAddr,
     launch: Launch,
     agent: Option<Agent>,
-    output: Arc<Mutex<VecDeque<String>>>,
+    output: Output,
 }
 
 /// How the agent is started.
@@ -43,14 +39,7 @@ struct Launch {
 
 struct Agent {
     child: Child,
-    /// Version that the agent said it enforces.
-    version: watch::Receiver<u64>,
-}
-
-/// What the agent says on its standard output, one line of JSON at a time; members that are not here do not matter.
-#[derive(Deserialize)]
-struct Said {
-    enforcing: u64,
+    said: Said,
 }
 
 /// Loading the programs takes the verifier up to seconds on a slow machine.
@@ -58,7 +47,6 @@ const ENFORCE_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const DROP_POLL: Duration = Duration::from_millis(10);
 const DROP_POLLS: u32 = 200;
-const OUTPUT_LINES_MAX: usize = 40;
 
 /// Whether BPF programs can be loaded, attached and pinned here.
 pub(super) fn probe() -> Result<(), NotRun> {
@@ -81,7 +69,7 @@ pub(super) fn probe() -> Result<(), NotRun> {
 impl Kernel {
     pub(super) fn prepare(setup: Setup<'_>) -> Result<Kernel> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Setup { plane, app, cgroup, agent, credentials } = setup;
+        let Setup { plane, app, cgroup, agent, proxy: _, credentials } = setup;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let launch = Launch {
             command: agent.to_vec(),
@@ -91,7 +79,7 @@ impl Kernel {
             cgroup: cgroup.context("the kernel engine needs a control group")?.path().to_owned(),
             pins: super::pins(&format!("scenario-{}-{n}", std::process::id())),
         };
-        Ok(Kernel { addr: app.addr(), launch, agent: None, output: Arc::default() })
+        Ok(Kernel { addr: app.addr(), launch, agent: None, output: Output::default() })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -103,7 +91,7 @@ impl Kernel {
             self.agent = Some(self.launch.start(&self.output)?);
         }
         let agent = self.agent.as_mut().context("the agent is not running")?;
-        let reached = agent.version.wait_for(|seen| *seen >= version);
+        let reached = agent.said.version.wait_for(|seen| *seen >= version);
         let reached = timeout(ENFORCE_MAX, reached).await.map(|seen| seen.map(drop));
         match reached {
             Ok(Ok(())) => Ok(()),
@@ -131,7 +119,7 @@ impl Kernel {
     }
 
     pub(super) fn output(&self) -> Vec<String> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.output.lines()
     }
 
     pub(super) async fn stop(mut self) -> Result<()> {
@@ -169,7 +157,7 @@ impl Drop for Kernel {
 // === impl Launch ===
 
 impl Launch {
-    fn start(&self, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Agent> {
+    fn start(&self, output: &Output) -> Result<Agent> {
         let Launch { command, url, tenant, credentials, cgroup, pins } = self;
         let (program, arguments) = command.split_first().context("no command for the agent")?;
         let mut child = Command::new(program)
@@ -187,34 +175,7 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .context("starting the agent")?;
-        let (sender, version) = watch::channel(0);
-        let said = child.stdout.take().context("the agent has no output")?;
-        tokio::spawn(read_lines(said, Arc::clone(output), Some(sender)));
-        let errors = child.stderr.take().context("the agent has no error output")?;
-        tokio::spawn(read_lines(errors, Arc::clone(output), None));
-        Ok(Agent { child, version })
+        let said = Said::of(&mut child, output)?;
+        Ok(Agent { child, said })
     }
-}
-
-async fn read_lines(
-    from: impl AsyncRead + Unpin,
-    output: Arc<Mutex<VecDeque<String>>>,
-    version: Option<watch::Sender<u64>>,
-) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if let (Some(version), Ok(Said { enforcing })) = (&version, serde_json::from_str(&line)) {
-            version.send_replace(enforcing);
-            continue;
-        }
-        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-        if output.len() == OUTPUT_LINES_MAX {
-            output.pop_front();
-        }
-        output.push_back(line);
-    }
-}
-
-fn last(output: &[String]) -> String {
-    output.last().map_or_else(String::new, |line| format!("; its last words: {line}"))
 }

@@ -116,6 +116,7 @@ impl Rules {
             anyhow::anyhow!("the policies are not valid: {}", texts.join("; "))
         })?;
         let (keys, problems) = KeyStore::new(&bundle.issuers);
+        let keys = keys.with_revocations(&bundle.revocations);
         if let Some(problem) = problems.first() {
             anyhow::bail!("the control plane's keys are not valid: {problem}");
         }
