@@ -117,6 +117,15 @@ impl Engine {
         }
     }
 
+    /// Which it is.
+    pub(crate) fn kind(&self) -> EngineKind {
+        match self {
+            Engine::Kernel(_) => EngineKind::Kernel,
+            Engine::Proxy(_) => EngineKind::Proxy,
+            Engine::Model(_) => EngineKind::Model,
+        }
+    }
+
     /// Where clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {

@@ -3,6 +3,7 @@
 //! **Invariant:** files are loaded and checked, all of them, before anything is started.
 
 mod expect;
+mod meaning;
 mod send;
 mod step;
 

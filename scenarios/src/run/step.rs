@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use portcullis_wire::{AccessLog, Mode};
 
-use super::{elapsed_ms, expect, send};
+use super::{elapsed_ms, expect, meaning, send};
 use crate::app::Seen as AppSeen;
+use crate::engine::EngineKind;
 use crate::report::{Outcome, StepResult};
-use crate::spec::{AgentAction, AppKind, Request, Scenario, Step};
+use crate::spec::{AgentAction, AppKind, OnProxy, Request, Scenario, Step};
 use crate::world::World;
 
 /// Records that a report holds of each step.
@@ -44,9 +45,11 @@ pub(super) async fn run(
             agent(action, world).await
         }
         (None, None, Some(request), _) => {
-            requests(std::slice::from_ref(request), step, None, world, &mut result).await
+            requests(std::slice::from_ref(request), step, None, app, world, &mut result).await
         }
-        (None, None, None, Some(list)) => requests(list, step, baseline.as_ref(), world, &mut result).await,
+        (None, None, None, Some(list)) => {
+            requests(list, step, baseline.as_ref(), app, world, &mut result).await
+        }
         (None, None, None, None) => Err(anyhow::anyhow!("the step does nothing")),
     };
     if let Err(error) = done {
@@ -67,11 +70,13 @@ async fn requests(
     list: &[Request],
     step: &Step,
     baseline: Option<&send::Seen>,
+    app: AppKind,
     world: &mut World,
     result: &mut StepResult,
 ) -> Result<()> {
     result.action = describe(list, step);
-    let to = world.engine.as_ref().context("no engine is started")?.addr();
+    let engine = world.engine.as_ref().context("no engine is started")?;
+    let (to, kind) = (engine.addr(), engine.kind());
     let log_from = world.plane.log_end().await?;
     let before = world.app.seen().await.context("asking the application")?;
     let seen = send::watch(list, step, world, to).await?;
@@ -88,8 +93,12 @@ async fn requests(
     expect::responses(step, &seen.sent, &mut result.reasons);
     expect::app(step, result.app_requests, result.app_bytes, &mut result.reasons);
     expect::log(step, wanted, &records, &mut result.reasons);
+    expect::app_text(step, &seen.app, &mut result.reasons);
     if let Some(baseline) = baseline {
-        expect::same(baseline, &seen, &mut result.reasons);
+        match step.on_proxy.filter(|_| kind == EngineKind::Proxy) {
+            None => expect::same(baseline, &seen, &mut result.reasons),
+            Some(OnProxy::Meaning) => meaning::same(baseline, &seen, app, &mut result.reasons),
+        }
     }
     result.records_total = records.len() as u64;
     result.records = records.into_iter().take(RECORDS_MAX).collect();
