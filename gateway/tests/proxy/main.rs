@@ -1,0 +1,13 @@
+//! The gateway over loopback, before applications that record what they are given.
+
+mod fields;
+mod http2;
+mod limits;
+mod parity;
+mod reload;
+mod smuggling;
+mod stop;
+mod stream;
+mod tls;
+mod upgrade;
+mod world;
