@@ -6,6 +6,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +27,15 @@ pub(crate) type Broken = io::Error;
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     inner: Patient,
-    sent: Arc<Notify>,
+    sending: Arc<Sending>,
+}
+
+/// How the body of a request fares.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    /// Notified when all of it is read, or it is given up.
+    pub(crate) done: Notify,
+    broken: AtomicBool,
 }
 
 /// The body of a response, for the client.
@@ -56,9 +65,8 @@ struct Patient {
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// `sent` is notified when all of it is read, or it is given up.
-    pub(crate) fn new(inner: Incoming, idle: Duration, sent: Arc<Notify>) -> RequestBody {
-        RequestBody { inner: Patient::new(inner, idle), sent }
+    pub(crate) fn new(inner: Incoming, idle: Duration, sending: Arc<Sending>) -> RequestBody {
+        RequestBody { inner: Patient::new(inner, idle), sending }
     }
 }
 
@@ -71,6 +79,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = std::task::ready!(self.inner.poll(cx));
+        if let Some(Err(_)) = &frame {
+            self.sending.broken.store(true, Ordering::Release);
+        }
         Poll::Ready(frame.map(|frame| frame.map(without_identity)))
     }
 
@@ -85,7 +96,16 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.sent.notify_one();
+        self.sending.done.notify_one();
+    }
+}
+
+// === impl Sending ===
+
+impl Sending {
+    /// Whether the client did not send all of it.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 }
 

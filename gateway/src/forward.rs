@@ -6,10 +6,9 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody, Sending};
 use crate::fields::{self, Way};
 use crate::gateway::Shared;
 use crate::lane::Lane;
@@ -28,12 +27,14 @@ pub(crate) async fn forward(
     let decision_id = permit.decision_id();
     let lane = lane.filter(|_| shared.websocket() && permit.upgrades() && tunnel::is_asked(&request));
     let client = lane.map(|_| hyper::upgrade::on(&mut request));
-    let sent = Arc::new(Notify::new());
-    let Some(request) = prepare(shared, permit, request, way, lane.is_some(), &sent) else {
+    let sending = Arc::new(Sending::default());
+    let Some(request) = prepare(shared, permit, request, way, lane.is_some(), &sending) else {
         return Problem::Broken.response(decision_id);
     };
-    let mut response = match ask(shared, request, &sent).await {
+    let mut response = match ask(shared, request, &sending).await {
         Ok(response) => response,
+        // Whose body it was is whose mistake it was.
+        Err(_) if sending.is_broken() => return Problem::ClientLate.response(decision_id),
         Err(problem) => return problem.response(decision_id),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -63,7 +64,7 @@ fn prepare(
     request: Request<Incoming>,
     way: Way,
     upgrade: bool,
-    sent: &Arc<Notify>,
+    sending: &Arc<Sending>,
 ) -> Option<Request<RequestBody>> {
     let (mut parts, body) = request.into_parts();
     parts.uri = shared.pool().uri(permit.target())?;
@@ -76,7 +77,7 @@ fn prepare(
         // HTTP/1.0 may leave it out, the application's HTTP/1.1 may not.
         parts.headers.insert(HOST, HeaderValue::from_str(shared.pool().authority().as_str()).ok()?);
     }
-    let body = RequestBody::new(body, shared.timeouts().idle, Arc::clone(sent));
+    let body = RequestBody::new(body, shared.timeouts().idle, Arc::clone(sending));
     Some(Request::from_parts(parts, body))
 }
 
@@ -84,14 +85,14 @@ fn prepare(
 async fn ask(
     shared: &Shared,
     request: Request<RequestBody>,
-    sent: &Notify,
+    sending: &Sending,
 ) -> Result<Response<Incoming>, Problem> {
     let response = shared.pool().ask(request);
     tokio::pin!(response);
     let limit: Duration = shared.timeouts().response;
     tokio::select! {
         response = &mut response => return response,
-        () = sent.notified() => {}
+        () = sending.done.notified() => {}
     }
     timeout(limit, response).await.unwrap_or(Err(Problem::Late))
 }

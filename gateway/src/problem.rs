@@ -6,11 +6,13 @@ use serde_json::json;
 
 use crate::body::ResponseBody;
 
-/// Why a permitted request has no response of the application.
+/// Why a permitted request has no response of the application's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Problem {
     /// It refused or broke the connection, or did not speak HTTP.
     Broken,
+    /// The client did not send the whole of its request.
+    ClientLate,
     /// No connection came about.
     Unreachable,
     /// It did not answer in time.
@@ -23,6 +25,7 @@ impl Problem {
     fn status(self) -> StatusCode {
         match self {
             Problem::Broken | Problem::Unreachable => StatusCode::BAD_GATEWAY,
+            Problem::ClientLate => StatusCode::REQUEST_TIMEOUT,
             Problem::Late => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -30,6 +33,7 @@ impl Problem {
     fn detail(self) -> &'static str {
         match self {
             Problem::Broken => "the application's answer cannot be used",
+            Problem::ClientLate => "the rest of the request did not come",
             Problem::Unreachable => "the application cannot be reached",
             Problem::Late => "the application did not answer in time",
         }

@@ -55,7 +55,8 @@ async fn silent_connections_end() {
     assert!(idle.ended().await);
     let mut body = world.connect().await;
     body.send("POST /open/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel").await;
-    assert!(body.response(false).await.is_none());
+    assert_eq!(body.response(false).await.unwrap().what, "408");
+    assert!(body.ended().await);
     assert_eq!(recorder.take().len(), 1);
 }
 

@@ -48,10 +48,16 @@ async fn status(stream: &mut TlsStream<TcpStream>, text: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut got = Vec::new();
-    while !got.windows(4).any(|window| window == b"\r\n\r\n") {
+    loop {
+        let text = String::from_utf8_lossy(&got).to_ascii_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                return text["http/1.1 ".len()..][..3].to_owned();
+            }
+        }
         assert!(stream.read_buf(&mut got).await.unwrap() > 0);
     }
-    String::from_utf8_lossy(&got[9..12]).into_owned()
 }
 
 #[tokio::test]

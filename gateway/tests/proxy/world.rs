@@ -49,9 +49,9 @@ pub struct World {
     log: Sink,
 }
 
-/// Lines of access records.
+/// Access records, read from the lines that are written.
 #[derive(Clone, Default)]
-pub struct Sink(Arc<Mutex<Vec<u8>>>);
+pub struct Sink(Arc<Mutex<Vec<AccessLog>>>);
 
 /// A client's connection.
 pub struct Client {
@@ -185,15 +185,22 @@ impl World {
         format!("Authorization: Bearer {}", self.token(r#""email":"u1@example","roles":["a","b"]"#))
     }
 
+    /// All access records since the last call; they must be `count`.
+    pub async fn take_records(&self, count: usize) -> Vec<AccessLog> {
+        let records = self.records(count).await;
+        self.log.0.lock().unwrap().clear();
+        records
+    }
+
     /// The first `count` access records, which must be all.
     pub async fn records(&self, count: usize) -> Vec<AccessLog> {
         let wait = async {
-            while self.log.lines().len() < count {
+            while self.log.count() < count {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         let waited = timeout(PATIENCE, wait).await;
-        let records = self.log.lines();
+        let records = self.log.0.lock().unwrap().clone();
         assert!(waited.is_ok() && records.len() == count, "{} records, expected {count}", records.len());
         records
     }
@@ -225,15 +232,20 @@ pub fn request(line: &str, fields: &[&str]) -> String {
 // === impl Sink ===
 
 impl Sink {
-    pub fn lines(&self) -> Vec<AccessLog> {
-        let text = self.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        // Whole lines are written at once.
+        let text = std::str::from_utf8(bytes).unwrap();
+        assert!(text.ends_with('\n'), "{text}");
+        self.0
+            .lock()
+            .unwrap()
+            .extend(text.lines().map(|line| serde_json::from_str::<AccessLog>(line).unwrap()));
         Ok(bytes.len())
     }
 
