@@ -47,7 +47,8 @@ fn os(path: &Path) -> &std::ffi::OsStr {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["run", "check", "explain", "validate", "agent", "control-plane", "doctor", "completions"]
+    for command in
+        ["run", "check", "explain", "validate", "agent", "proxy", "control-plane", "doctor", "completions"]
     {
         check(&portcullis([command, "--help"]), 0, &["Example", "portcullis "]);
     }

@@ -102,21 +102,16 @@ fn a_report_holds_no_token() {
 }
 
 #[test]
-fn an_engine_that_is_not_there_is_not_run() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("small.yaml");
-    let step = "  - { name: a, request: { path: /a }, expect: { status: 401 } }\n";
-    std::fs::write(&file, format!("{HEAD}{step}")).unwrap();
-    let config = RunConfig {
-        paths: vec![file],
-        engines: vec![EngineKind::Proxy],
-        commands: Commands::default(),
-        progress: Progress::silent(),
-    };
-    let report = tokio::runtime::Runtime::new().expect("a runtime").block_on(run_files(config)).unwrap();
-    assert_eq!(report.scenarios[0].outcome, Outcome::NotRun);
-    assert!(report.scenarios[0].reason.is_some());
-    assert_eq!(report.exit_code(&[EngineKind::Proxy]), 2);
+fn what_the_application_saw_is_compared() {
+    let request = "{ path: /a, as: reader, headers: { X-Own: Kept } }";
+    let holds = format!(
+        "  - {{ name: a, request: {request}, expect: {{ app_saw: [\"\\r\\nx-own: kept\\r\\n\"], app_never_saw: [other] }} }}\n"
+    );
+    let report = steps(&holds);
+    assert_eq!(report.exit_code(&[]), 0, "{}", report.to_table(None, false));
+    let said = failure(&holds.replace("[other]", "[x-OWN]").replace("kept\\r", "lost\\r"));
+    assert!(said.contains("the application did not see `\r\nx-own: lost\r\n`"), "{said}");
+    assert!(said.contains("the application saw `x-OWN`"), "{said}");
 }
 
 #[test]

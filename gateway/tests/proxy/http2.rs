@@ -50,7 +50,8 @@ async fn requests_are_decided_as_in_http1() {
     let mut http2 = client(world.connect().await.stream).await;
     let mut http1 = world.connect().await;
     let bearer = format!("Bearer {}", world.token(r#""roles":["x"]"#));
-    let cases: [(&str, &str, &[(&str, &str)], u16); 10] = [
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16);
+    let cases: [Case<'_>; 10] = [
         ("GET", "/open/a?q", &[], 200),
         ("POST", "/open/a", &[], 200),
         ("GET", "/closed/a", &[], 401),

@@ -1,5 +1,7 @@
 //! The gateway over loopback, before applications that record what they are given.
 
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
 mod fields;
 mod http2;
 mod limits;

@@ -171,7 +171,7 @@ async fn tokens_of_the_corpus_are_judged_alike() {
     let issuers = generator.issuers();
     world.publish(|bundle| bundle.issuers = issuers).await;
     let mut cases = Vec::new();
-    while cases.len() < 1_500 {
+    while cases.len() < 2_500 {
         let case = generator.case();
         // Line ends within a token are for the generated heads; here the token is one.
         if !case.token.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -198,7 +198,7 @@ async fn generated_policies_and_requests_are_decided_alike() {
     let world = World::before(recorder.app.addr, |_| {}).await;
     let tokens = tokens(&world);
     let mut tally = Tally::default();
-    for _ in 0..60 {
+    for _ in 0..100 {
         let policies = loop {
             let policies = policies(&mut rng, port);
             if PolicySet::new(policies.clone()).is_ok() {
@@ -210,7 +210,7 @@ async fn generated_policies_and_requests_are_decided_alike() {
         check(&world, port, cases, &mut tally).await;
     }
     eprintln!("{tally:?}");
-    assert!(tally.forwarded > 300 && tally.reasons.len() > 15, "{tally:?}");
+    assert!(tally.forwarded > 1_000 && tally.reasons.len() > 20, "{tally:?}");
     assert_eq!(world.gateway.status().disagreements, 0);
     drop(recorder.take());
 }
@@ -317,14 +317,14 @@ fn segment(rng: &mut Rng, tokens: &[String]) -> Vec<u8> {
 
 fn request(rng: &mut Rng, tokens: &[String]) -> String {
     let mut lines = Vec::new();
-    let host = one(rng, &["h", "h", "H:80", "a.example", "b.a.example.", "other", "[::1]:1", ""]);
-    if !rng.one_in(20) {
+    let host = one(rng, &["h", "h", "h", "H:80", "a.example", "b.a.example.", "other", "[::1]:1", ""]);
+    if !rng.one_in(30) {
         lines.push(format!("{}: {host}", one(rng, &["Host", "host", "HOST"])));
     }
     if !rng.one_in(3)
         && let Some(token) = rng.pick(tokens)
     {
-        lines.push(format!("Authorization: {} {token}", one(rng, &["Bearer", "bearer", "Basic"])));
+        lines.push(format!("Authorization: {} {token}", one(rng, &["Bearer", "Bearer", "bearer", "Basic"])));
     }
     let odd = [
         "X-AuthFI-User-ID: root",
@@ -345,7 +345,7 @@ fn request(rng: &mut Rng, tokens: &[String]) -> String {
     ];
     for _ in 0..rng.below(3) {
         let at = rng.below(lines.len() as u64 + 1) as usize;
-        let some = if rng.one_in(3) { &odd[..] } else { &odd[..5] };
+        let some = if rng.one_in(6) { &odd[..] } else { &odd[..5] };
         lines.insert(at, one(rng, some).to_owned());
     }
     let body = match rng.below(5) {
@@ -359,7 +359,7 @@ fn request(rng: &mut Rng, tokens: &[String]) -> String {
         }
         _ => "",
     };
-    let targets = [
+    let usual = [
         "/",
         "/a",
         "/a/b",
@@ -371,24 +371,19 @@ fn request(rng: &mut Rng, tokens: &[String]) -> String {
         "/a/%7B",
         "/a/<b>",
         "/a?x=../..",
-        "/a//b",
-        "/a/../b",
-        "/a%2fb",
-        "/a;b",
-        "/c",
-        "/a/*",
         "http://h/a/b",
-        "http://other/a",
-        "*",
-        "/a/%zz",
-        "/a/|`^\"",
     ];
-    let method = one(rng, &["GET", "GET", "GET", "POST", "HEAD", "DELETE", "PURGE", "get", "CONNECT"]);
-    let version = one(rng, &["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2"]);
-    let head = format!(
-        "{method} {} {version}\r\n{}",
-        one(rng, &targets),
-        lines.iter().map(|l| format!("{l}\r\n")).collect::<String>()
-    );
+    let odd =
+        ["/a//b", "/a/../b", "/a%2fb", "/a;b", "/c", "/a/*", "http://other/a", "*", "/a/%zz", "/a/|`^\""];
+    // One in ten of each part is odd, or hardly a request would be read to its end.
+    let mut part = |usual: &[&'static str], odd: &[&'static str]| {
+        let from = if rng.one_in(10) { odd } else { usual };
+        one(rng, from)
+    };
+    let method = part(&["GET", "GET", "GET", "POST", "HEAD", "DELETE"], &["PURGE", "get", "CONNECT"]);
+    let target = part(&usual, &odd);
+    let version = part(&["HTTP/1.1"], &["HTTP/1.0", "HTTP/1.2"]);
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let head = format!("{method} {target} {version}\r\n{lines}");
     format!("{head}\r\n{body}")
 }

@@ -47,7 +47,8 @@ async fn an_allowed_websocket_is_a_tunnel_in_both_directions() {
         let mut back = vec![0; text.len()];
         let work = async { tokio::join!(write.write_all(text.as_bytes()), read.read_exact(&mut back)) };
         let (sent, got) = timeout(PATIENCE, work).await.expect("an echo");
-        (sent.unwrap(), got.unwrap());
+        sent.unwrap();
+        got.unwrap();
         assert!(back == text.as_bytes());
     }
     assert_eq!(world.records(1).await[0].reason, "rule_allow");
