@@ -77,7 +77,8 @@ fn a_decision_that_was_not_logged_fails() {
 
 #[test]
 fn an_engine_that_changes_bytes_fails_to_be_transparent() {
-    let said = failure("  - { name: a, transparent: [{ path: /a }], expect: { status: 401 } }\n");
+    let said =
+        failure("  - { name: a, on_proxy: meaning, transparent: [{ path: /a }], expect: { status: 401 } }\n");
     assert!(said.contains("the client saw other bytes in exchange 1"), "{said}");
     assert!(said.contains("the application saw 0 exchanges, 1 without the engine"), "{said}");
 }
@@ -85,7 +86,7 @@ fn an_engine_that_changes_bytes_fails_to_be_transparent() {
 #[test]
 fn monitor_mode_is_transparent_and_logs() {
     let report = steps(
-        "  - { name: m, set_mode: monitor }\n  - { name: a, transparent: [{ path: /a }, { path: /b, as: reader }], \
+        "  - { name: m, set_mode: monitor }\n  - { name: a, on_proxy: meaning, transparent: [{ path: /a }, { path: /b, as: reader }], \
          expect: { status: 200, log: [{ decision: would_deny, reason: token_missing, count: 1 }, \
          { decision: would_deny, reason: default_deny, count: 1 }] } }\n",
     );

@@ -90,7 +90,7 @@ async fn compare(world: &World, segment: &[u8], expected: &Expected) -> Result<(
         Fate::Pass => {
             use tokio::io::AsyncWriteExt;
             client.stream.shutdown().await.unwrap();
-            while client.response(false).await.is_some() {}
+            client.drain().await;
         }
         Fate::Destroy | Fate::Drop => {
             if let Some(got) = client.response(false).await {

@@ -292,6 +292,13 @@ impl Client {
         true
     }
 
+    /// Reads to the end of the connection, whatever comes.
+    pub async fn drain(&mut self) {
+        let mut rest = Vec::new();
+        let read = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "the connection stays open");
+    }
+
     async fn more(&mut self) -> bool {
         matches!(self.stream.read_buf(&mut self.ahead).await, Ok(length) if length > 0)
     }
@@ -374,7 +381,12 @@ fn head(bytes: &[u8], is_request: bool) -> Option<(usize, Request)> {
         (length, format!("{} {}", head.method.unwrap(), head.path.unwrap()), head.headers)
     } else {
         let mut head = httparse::Response::new(&mut lines);
-        let httparse::Status::Complete(length) = head.parse(bytes).unwrap() else { return None };
+        let httparse::Status::Complete(length) = head
+            .parse(bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", bytes[..bytes.len().min(400)].escape_ascii()))
+        else {
+            return None;
+        };
         (length, head.code.unwrap().to_string(), head.headers)
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
