@@ -18,6 +18,7 @@ mod explain;
 mod offboarding;
 mod output;
 mod policies;
+mod proxy;
 mod request;
 mod run;
 mod suggest;
@@ -38,6 +39,7 @@ enum Command {
     Explain(explain::Args),
     Validate(validate::Args),
     Agent(agent::Args),
+    Proxy(Box<proxy::Args>),
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
     Offboarding(offboarding::Args),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Validate(args) => validate::validate(args),
         Command::Agent(args) => agent::agent(args),
+        Command::Proxy(args) => proxy::proxy(*args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Suggest(args) => suggest::suggest(args),

@@ -101,9 +101,9 @@ pub fn run(args: Args) -> Exit {
     Ok(done.exit_code(&by_name))
 }
 
-/// Scenarios start this program again, as the application and as the agent.
+/// Scenarios start this program again, as the application, the agent and the proxy.
 pub fn commands() -> anyhow::Result<Commands> {
     let this = std::env::current_exe().context("finding this program")?;
     let with = |word: &str| vec![this.clone().into_os_string(), OsString::from(word)];
-    Ok(Commands { app: with("app"), agent: with("agent"), ..Commands::default() })
+    Ok(Commands { app: with("app"), agent: with("agent"), proxy: with("proxy"), ..Commands::default() })
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use portcullis_testkit::need;
+
 const POLICY: &str = "\
 name: orders
 port_match: 8080
@@ -54,6 +56,7 @@ fn every_command_has_help_with_examples() {
         "validate",
         "suggest",
         "agent",
+        "proxy",
         "control-plane",
         "doctor",
         "offboarding",
@@ -116,13 +119,15 @@ fn a_named_engine_that_cannot_run_is_two_and_never_a_pass() {
                 - { name: s, request: { path: /a }, expect: { status: 401 } }\n";
     let file = dir.file("a.yaml", text);
     let report = dir.0.path().join("report");
-    let output = portcullis([
-        os("run".as_ref()),
-        os(&file),
-        "--engine=proxy".as_ref(),
-        "--report".as_ref(),
-        os(&report),
-    ]);
+    // Without these capabilities nobody may load programs.
+    need!(Root, Tool("setpriv"));
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-bpf,-sys_admin,-net_admin,-perfmon", "--inh-caps", "-all"]);
+    command
+        .arg(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--engine", "kernel", "--report"])
+        .arg(&report);
+    let output = command.arg(&file).output().expect("the command starts");
     check(&output, 2, &["not run", "0 passed"]);
     let json = std::fs::read_to_string(report.join("report.json")).unwrap();
     assert!(json.contains("\"outcome\": \"not_run\""), "{json}");

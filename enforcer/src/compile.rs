@@ -18,7 +18,6 @@ mod automata;
 mod classes;
 mod dfa;
 mod error;
-mod explain;
 mod hosts;
 mod image;
 mod install;

@@ -5,6 +5,8 @@
 
 mod kernel;
 mod model;
+mod process;
+mod proxy;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,6 +43,8 @@ pub struct NotRun(pub String);
 pub(crate) enum Engine {
     /// BPF programs and the agent's process.
     Kernel(Box<kernel::Kernel>),
+    /// The proxy's process.
+    Proxy(Box<proxy::Proxy>),
     /// The front in user space.
     Model(model::Model),
 }
@@ -57,6 +61,8 @@ pub(crate) struct Setup<'a> {
     pub agent: &'a [std::ffi::OsString],
     /// How that agent learns of changes.
     pub sync: SyncWay,
+    /// The command that becomes a proxy.
+    pub proxy: &'a [std::ffi::OsString],
     /// Credentials for the control plane.
     pub credentials: AgentCredentials,
 }
@@ -65,7 +71,7 @@ pub(crate) struct Setup<'a> {
 
 impl EngineKind {
     /// Those that `all` stands for: every engine that this version has.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Kernel, EngineKind::Model];
+    pub const ALL: [EngineKind; 3] = [EngineKind::Kernel, EngineKind::Proxy, EngineKind::Model];
 
     /// Name on the command line and in reports.
     #[must_use]
@@ -80,17 +86,14 @@ impl EngineKind {
     /// The engine of a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<EngineKind> {
-        [EngineKind::Kernel, EngineKind::Proxy, EngineKind::Model]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        EngineKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether it can run on this machine, tried now.
     pub fn probe(self) -> Result<(), NotRun> {
         match self {
             EngineKind::Kernel => kernel::probe(),
-            EngineKind::Proxy => Err(NotRun("this version has no proxy engine; use `model`".to_owned())),
-            EngineKind::Model => Ok(()),
+            EngineKind::Proxy | EngineKind::Model => Ok(()),
         }
     }
 }
@@ -111,15 +114,35 @@ impl Engine {
                 kernel::Kernel::prepare(setup).map(|engine| Engine::Kernel(Box::new(engine)))
             }
             EngineKind::Model => model::Model::prepare(setup).await.map(Engine::Model),
-            EngineKind::Proxy => anyhow::bail!("this version has no proxy engine"),
+            EngineKind::Proxy => {
+                proxy::Proxy::prepare(setup).await.map(|engine| Engine::Proxy(Box::new(engine)))
+            }
         }
     }
 
-    /// Where clients connect: the protected port.
+    /// Which it is.
+    pub(crate) fn kind(&self) -> EngineKind {
+        match self {
+            Engine::Kernel(_) => EngineKind::Kernel,
+            Engine::Proxy(_) => EngineKind::Proxy,
+            Engine::Model(_) => EngineKind::Model,
+        }
+    }
+
+    /// Where clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {
             Engine::Kernel(engine) => engine.addr(),
+            Engine::Proxy(engine) => engine.addr(),
             Engine::Model(engine) => engine.addr(),
+        }
+    }
+
+    /// The protected port, as policies name it.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Engine::Kernel(_) | Engine::Model(_) => self.addr().port(),
+            Engine::Proxy(engine) => engine.port(),
         }
     }
 
@@ -127,6 +150,7 @@ impl Engine {
     pub(crate) async fn enforce(&mut self, version: u64) -> Result<()> {
         match self {
             Engine::Kernel(engine) => engine.enforce(version).await,
+            Engine::Proxy(engine) => engine.enforce(version).await,
             Engine::Model(engine) => engine.enforce(version).await,
         }
     }
@@ -134,8 +158,8 @@ impl Engine {
     /// Returns when the decisions that were made before this call are with the control plane, if the engine can tell.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         match self {
-            // The agent reports by itself every few milliseconds: whoever needs a record waits for it.
-            Engine::Kernel(_) => Ok(()),
+            // They report by themselves every few milliseconds: whoever needs a record waits for it.
+            Engine::Kernel(_) | Engine::Proxy(_) => Ok(()),
             Engine::Model(engine) => engine.flush().await,
         }
     }
@@ -144,7 +168,7 @@ impl Engine {
     pub(crate) async fn agent(&mut self, action: AgentAction) -> Result<()> {
         match self {
             Engine::Kernel(engine) => engine.agent(action).await,
-            Engine::Model(_) => anyhow::bail!("the model engine has no agent"),
+            Engine::Proxy(_) | Engine::Model(_) => anyhow::bail!("only the kernel engine has an agent"),
         }
     }
 
@@ -152,6 +176,7 @@ impl Engine {
     pub(crate) async fn set_clock(&mut self, ahead_s: i64) -> Result<()> {
         match self {
             Engine::Kernel(engine) => engine.set_clock(ahead_s).await,
+            Engine::Proxy(engine) => engine.set_clock(ahead_s).await,
             Engine::Model(engine) => {
                 engine.set_clock(ahead_s);
                 Ok(())
@@ -163,6 +188,7 @@ impl Engine {
     pub(crate) fn output(&self) -> Vec<String> {
         match self {
             Engine::Kernel(engine) => engine.output(),
+            Engine::Proxy(engine) => engine.output(),
             Engine::Model(_) => Vec::new(),
         }
     }
@@ -171,6 +197,7 @@ impl Engine {
     pub(crate) async fn stop(self) -> Result<()> {
         match self {
             Engine::Kernel(engine) => engine.stop().await,
+            Engine::Proxy(engine) => engine.stop().await,
             Engine::Model(engine) => engine.stop().await,
         }
     }

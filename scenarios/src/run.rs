@@ -4,6 +4,7 @@
 
 mod act;
 mod expect;
+mod meaning;
 mod send;
 mod step;
 pub(crate) mod traffic;

@@ -151,6 +151,9 @@ pub struct Step {
     /// application saw. Only the value of a `Date` field may differ.
     #[serde(default)]
     pub transparent: Option<Vec<Request>>,
+    /// What the proxy engine is held to in a `transparent` step: it writes heads anew, so it cannot keep every byte.
+    #[serde(default)]
+    pub on_proxy: Option<OnProxy>,
     /// Ends or starts the process that installed the kernel programs. Only the kernel engine has one.
     #[serde(default)]
     pub agent: Option<AgentAction>,
@@ -201,6 +204,16 @@ pub struct Step {
     /// What must hold of each response, and of the whole step.
     #[serde(default)]
     pub expect: Expect,
+}
+
+/// What stays the same through a proxy.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnProxy {
+    /// What messages mean: methods, targets, statuses, bodies, and fields in any order, but for those of one connection
+    /// (`Connection`, `Keep-Alive`) and those that say that a proxy was there (`Via`, `X-Forwarded-For`,
+    /// `X-Forwarded-Proto`, `X-AuthFI-*`).
+    Meaning,
 }
 
 /// What is done to the agent.
@@ -285,6 +298,12 @@ pub struct Expect {
     /// Bytes that the application read during the step.
     #[serde(default)]
     pub app_bytes: Option<u64>,
+    /// Texts that stand in what the application read during the step, in any case. Our own server only.
+    #[serde(default)]
+    pub app_saw: Vec<String>,
+    /// Texts that do not stand in it, in no case.
+    #[serde(default)]
+    pub app_never_saw: Vec<String>,
     /// Decisions in the log of the step. Given any, every record of the step must be described: each record counts
     /// for the first entry that it fits.
     #[serde(default)]

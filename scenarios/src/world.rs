@@ -58,6 +58,8 @@ pub struct Commands {
     pub agent: Vec<OsString>,
     /// How the agent learns of changes.
     pub sync: SyncWay,
+    /// Becomes a proxy; arguments follow.
+    pub proxy: Vec<OsString>,
 }
 
 /// How an agent learns of changes.
@@ -157,6 +159,7 @@ impl World {
             cgroup: self.cgroup.as_ref(),
             agent: &commands.agent,
             sync: commands.sync,
+            proxy: &commands.proxy,
             credentials,
         };
         let engine =
@@ -168,7 +171,7 @@ impl World {
     /// Gives the policies to the control plane, in `mode` if given, and returns when the engine enforces them.
     pub(crate) async fn publish(&mut self, scenario: &Scenario, mode: Option<Mode>) -> Result<()> {
         let engine = self.engine.as_mut().context("no engine is started")?;
-        let port = engine.addr().port();
+        let port = engine.port();
         for policy in &scenario.policies {
             let mut wire = policy.to_wire(port);
             wire.mode = mode.unwrap_or(wire.mode);

@@ -77,7 +77,8 @@ fn a_decision_that_was_not_logged_fails() {
 
 #[test]
 fn an_engine_that_changes_bytes_fails_to_be_transparent() {
-    let said = failure("  - { name: a, transparent: [{ path: /a }], expect: { status: 401 } }\n");
+    let said =
+        failure("  - { name: a, on_proxy: meaning, transparent: [{ path: /a }], expect: { status: 401 } }\n");
     assert!(said.contains("the client saw other bytes in exchange 1"), "{said}");
     assert!(said.contains("the application saw 0 exchanges, 1 without the engine"), "{said}");
 }
@@ -85,7 +86,7 @@ fn an_engine_that_changes_bytes_fails_to_be_transparent() {
 #[test]
 fn monitor_mode_is_transparent_and_logs() {
     let report = steps(
-        "  - { name: m, set_mode: monitor }\n  - { name: a, transparent: [{ path: /a }, { path: /b, as: reader }], \
+        "  - { name: m, set_mode: monitor }\n  - { name: a, on_proxy: meaning, transparent: [{ path: /a }, { path: /b, as: reader }], \
          expect: { status: 200, log: [{ decision: would_deny, reason: token_missing, count: 1 }, \
          { decision: would_deny, reason: default_deny, count: 1 }] } }\n",
     );
@@ -102,21 +103,16 @@ fn a_report_holds_no_token() {
 }
 
 #[test]
-fn an_engine_that_is_not_there_is_not_run() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("small.yaml");
-    let step = "  - { name: a, request: { path: /a }, expect: { status: 401 } }\n";
-    std::fs::write(&file, format!("{HEAD}{step}")).unwrap();
-    let config = RunConfig {
-        paths: vec![file],
-        engines: vec![EngineKind::Proxy],
-        commands: Commands::default(),
-        progress: Progress::silent(),
-    };
-    let report = tokio::runtime::Runtime::new().expect("a runtime").block_on(run_files(config)).unwrap();
-    assert_eq!(report.scenarios[0].outcome, Outcome::NotRun);
-    assert!(report.scenarios[0].reason.is_some());
-    assert_eq!(report.exit_code(&[EngineKind::Proxy]), 2);
+fn what_the_application_saw_is_compared() {
+    let request = "{ path: /a, as: reader, headers: { X-Own: Kept } }";
+    let holds = format!(
+        "  - {{ name: a, request: {request}, expect: {{ app_saw: [\"\\r\\nx-own: kept\\r\\n\"], app_never_saw: [other] }} }}\n"
+    );
+    let report = steps(&holds);
+    assert_eq!(report.exit_code(&[]), 0, "{}", report.to_table(None, false));
+    let said = failure(&holds.replace("[other]", "[x-OWN]").replace("kept\\r", "lost\\r"));
+    assert!(said.contains("the application did not see `\r\nx-own: lost\r\n`"), "{said}");
+    assert!(said.contains("the application saw `x-OWN`"), "{said}");
 }
 
 #[test]

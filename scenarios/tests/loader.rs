@@ -194,6 +194,31 @@ fn an_unknown_reason_names_the_nearest() {
 }
 
 #[test]
+fn a_comparison_of_bytes_says_what_a_proxy_is_held_to() {
+    let transparent = "transparent: [{ path: /a, as: reader }]";
+    let request = "request: { path: /a, as: reader }";
+    check(request, transparent, (11, 5), "compares bytes, which a proxy changes", "`on_proxy: meaning`");
+    let needless = format!("on_proxy: meaning\n    {request}");
+    check(request, &needless, (12, 15), "does not compare anything on the proxy", "leave it out");
+    for good in [
+        format!("on_proxy: meaning\n    {transparent}"),
+        format!("engines: [kernel, model]\n    {transparent}"),
+    ] {
+        with_file(&GOOD.replace(request, &good), |file| assert!(load(file).is_ok(), "{good}"));
+    }
+}
+
+#[test]
+fn only_our_own_server_tells_what_it_read() {
+    let found = with_file(
+        &GOOD.replace("steps:", "apps: [nginx]\nsteps:").replace("status: 200", "app_saw: [x]"),
+        |file| load(file).expect_err("nginx does not tell"),
+    );
+    assert!(found[0].message.contains("only our own server"), "{found:?}");
+    check("status: 200", "app_never_saw: ['']", (13, 30), "an empty text", "write the text");
+}
+
+#[test]
 fn every_problem_of_a_file_is_told() {
     let text = GOOD.replace("as: reader", "as: nobody").replace("name: good", "name: 'not a name'");
     let found = with_file(&text, |file| load(file).expect_err("bad"));

@@ -24,6 +24,7 @@ mod set;
 #[cfg(test)]
 mod testing;
 mod validate;
+mod words;
 
 pub use decide::{Claims, Decision, Match, Request, Token};
 pub use error::{PatternError, PolicyError};

@@ -6,6 +6,7 @@ use portcullis_wire::{Action, Auth, Method, Mode};
 use crate::glob::Glob;
 use crate::host::HostPattern;
 use crate::index::RuleIndex;
+use crate::words;
 
 /// A validated policy.
 #[derive(Clone, Debug)]
@@ -136,5 +137,11 @@ impl Rule {
     #[must_use]
     pub fn wire(&self) -> &wire::Rule {
         &self.wire
+    }
+
+    /// The rule in words, for logs: `POST /api/patients/* requires role doctor`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        words::rule(&self.wire, self.auth)
     }
 }

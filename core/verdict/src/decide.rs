@@ -3,7 +3,7 @@
 use portcullis_http::{Head, Resource};
 use portcullis_policy::{Claims, PolicySet, Request, Token};
 use portcullis_token::{KeyStore, VerifiedToken};
-use portcullis_wire::{Mode, Reason, Verdict};
+use portcullis_wire::{CandidateVerdict, Mode, Reason, Verdict};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,30 @@ pub fn decide(head: &Head, port: u16, policies: &PolicySet, keys: &KeyStore, now
     };
     let outcome = policies.decide_matched(&matched, &token, now_s);
     Decision { outcome, resource: Some(resource), identity: verified.and_then(Result::ok) }
+}
+
+/// What policies on trial say of a request; `None` when they have no policy for the port, and when the request cannot be
+/// read far enough to ask them. It has no effect.
+#[must_use]
+pub fn tried(
+    name: &str,
+    head: &Head,
+    port: u16,
+    candidate: &PolicySet,
+    keys: &KeyStore,
+    now_s: u64,
+) -> Option<CandidateVerdict> {
+    candidate.port_enforces(port)?;
+    let decision = decide(head, port, candidate, keys, now_s);
+    decision.resource()?;
+    let allowed = decision.reason().is_allow();
+    Some(CandidateVerdict {
+        name: name.to_owned(),
+        decision: if allowed { Verdict::Allow } else { Verdict::Deny },
+        reason: decision.reason().slug().to_owned(),
+        policy_id: decision.policy_id(candidate).map(str::to_owned),
+        rule_id: decision.rule_id(candidate).map(str::to_owned),
+    })
 }
 
 /// Decides a request that could not be read far enough to find its policy: denied, unless the port only monitors.

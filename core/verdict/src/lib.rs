@@ -14,5 +14,5 @@ mod response;
 mod testing;
 
 pub use connection::{Connection, Fate, Handled, REQUESTS_PER_SEGMENT_MAX, Record};
-pub use decide::{Decision, decide, refuse};
+pub use decide::{Decision, decide, refuse, tried};
 pub use response::response;

@@ -164,7 +164,8 @@ impl Wanted {
         let before = Generation::from_number(datapath.health()?.generation);
         compiled.tables.version = before.next(bundle.version).number();
         let unsound = compiled.problems.iter().map(ToString::to_string);
-        self.problems = problems.iter().cloned().chain(unsound).collect();
+        let tried = compiled.candidate_problem.clone();
+        self.problems = problems.iter().cloned().chain(unsound).chain(tried).collect();
         datapath.apply(Arc::new(compiled))?;
         self.too_old = too_old;
         Ok(())

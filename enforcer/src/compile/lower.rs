@@ -17,7 +17,7 @@ use super::image::{Policy, Port};
 use super::nfa::Nfa;
 use super::principals::Principals;
 use super::tables::{PolicyEntry, PrincipalKind, RuleEntry};
-use super::{explain, hosts, paths};
+use super::{hosts, paths};
 
 /// The policies' part of an image and of the tables.
 pub(super) struct Lowered {
@@ -51,8 +51,7 @@ pub(super) fn lower(
             paths::add(&mut nfa, rule.glob(), rule.methods());
             ranked.push(RankedRule { index, methods: rule.methods() });
             rules.push(lower_rule(index, rule, &mut principals)?);
-            rule_entries
-                .push(RuleEntry { id: rule.id().to_owned(), text: explain::rule(rule.wire(), rule.auth()) });
+            rule_entries.push(RuleEntry { id: rule.id().to_owned(), text: rule.in_words() });
         }
         automata.add_paths(policy.id(), &nfa, &ranked)?;
         policies.push(Policy {

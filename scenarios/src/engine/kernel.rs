@@ -1,24 +1,21 @@
 //! The kernel engine: BPF programs on the application's control group, installed by an agent that is a process of its
 //! own and gets its configuration from the control plane, as in the field.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use portcullis_enforcer::kernel::{self, Datapath};
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::process::{Output, Said, last};
 use super::{NotRun, Setup};
 use crate::plane::AgentCredentials;
 use crate::spec::AgentAction;
@@ -29,7 +26,7 @@ pub(crate) struct Kernel {
     addr: SocketAddr,
     launch: Launch,
     agent: Option<Agent>,
-    output: Arc<Mutex<VecDeque<String>>>,
+    output: Output,
 }
 
 /// How the agent is started.
@@ -48,18 +45,7 @@ struct Launch {
 
 struct Agent {
     child: Child,
-    /// Version that the agent said it enforces.
-    version: watch::Receiver<u64>,
-    /// How far the clock is that it said it moved.
-    ahead_s: watch::Receiver<i64>,
-}
-
-/// What the agent says on its standard output, one line of JSON at a time; members that are not here do not matter.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Said {
-    Enforcing { enforcing: u64 },
-    Clock { clock_offset_s: i64 },
+    said: Said,
 }
 
 /// Loading the programs takes the verifier up to seconds on a slow machine.
@@ -68,7 +54,6 @@ const CLOCK_MAX: Duration = Duration::from_secs(5);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const DROP_POLL: Duration = Duration::from_millis(10);
 const DROP_POLLS: u32 = 200;
-const OUTPUT_LINES_MAX: usize = 40;
 
 /// Whether BPF programs can be loaded, attached and pinned here.
 pub(super) fn probe() -> Result<(), NotRun> {
@@ -91,7 +76,7 @@ pub(super) fn probe() -> Result<(), NotRun> {
 impl Kernel {
     pub(super) fn prepare(setup: Setup<'_>) -> Result<Kernel> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Setup { plane, app, cgroup, agent, sync, credentials } = setup;
+        let Setup { plane, app, cgroup, agent, sync, proxy: _, credentials } = setup;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let launch = Launch {
             command: agent.to_vec(),
@@ -104,7 +89,7 @@ impl Kernel {
             ahead_s: 0,
             sync,
         };
-        Ok(Kernel { addr: app.addr(), launch, agent: None, output: Arc::default() })
+        Ok(Kernel { addr: app.addr(), launch, agent: None, output: Output::default() })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -116,7 +101,7 @@ impl Kernel {
             self.agent = Some(self.launch.start(&self.output)?);
         }
         let agent = self.agent.as_mut().context("the agent is not running")?;
-        let reached = agent.version.wait_for(|seen| *seen >= version);
+        let reached = agent.said.version.wait_for(|seen| *seen >= version);
         let reached = timeout(ENFORCE_MAX, reached).await.map(|seen| seen.map(drop));
         match reached {
             Ok(Ok(())) => Ok(()),
@@ -148,7 +133,7 @@ impl Kernel {
         let agent = self.agent.as_mut().context("the agent is not running, and it keeps the clock")?;
         let input = agent.child.stdin.as_mut().context("the agent has no input")?;
         input.write_all(format!("{ahead_s}\n").as_bytes()).await.context("telling the agent the time")?;
-        let moved = timeout(CLOCK_MAX, agent.ahead_s.wait_for(|said| *said == ahead_s)).await;
+        let moved = timeout(CLOCK_MAX, agent.said.ahead_s.wait_for(|said| *said == Some(ahead_s))).await;
         match moved.map(|said| said.map(drop)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => bail!("the agent did not move the clock{}", last(&self.output())),
@@ -156,7 +141,7 @@ impl Kernel {
     }
 
     pub(super) fn output(&self) -> Vec<String> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.output.lines()
     }
 
     pub(super) async fn stop(mut self) -> Result<()> {
@@ -194,7 +179,7 @@ impl Drop for Kernel {
 // === impl Launch ===
 
 impl Launch {
-    fn start(&self, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Agent> {
+    fn start(&self, output: &Output) -> Result<Agent> {
         let Launch { command, url, tenant, credentials, cgroup, pins, state, ahead_s, sync } = self;
         let (program, arguments) = command.split_first().context("no command for the agent")?;
         let mut child = Command::new(program)
@@ -220,42 +205,7 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .context("starting the agent")?;
-        let (said_version, version) = watch::channel(0);
-        let (said_clock, clock) = watch::channel(*ahead_s);
-        let said = child.stdout.take().context("the agent has no output")?;
-        tokio::spawn(read_lines(said, Arc::clone(output), Some((said_version, said_clock))));
-        let errors = child.stderr.take().context("the agent has no error output")?;
-        tokio::spawn(read_lines(errors, Arc::clone(output), None));
-        Ok(Agent { child, version, ahead_s: clock })
+        let said = Said::of(&mut child, output)?;
+        Ok(Agent { child, said })
     }
-}
-
-async fn read_lines(
-    from: impl AsyncRead + Unpin,
-    output: Arc<Mutex<VecDeque<String>>>,
-    told: Option<(watch::Sender<u64>, watch::Sender<i64>)>,
-) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match (&told, serde_json::from_str(&line)) {
-            (Some((version, _)), Ok(Said::Enforcing { enforcing })) => {
-                version.send_replace(enforcing);
-                continue;
-            }
-            (Some((_, clock)), Ok(Said::Clock { clock_offset_s })) => {
-                clock.send_replace(clock_offset_s);
-                continue;
-            }
-            (None, _) | (Some(_), Err(_)) => {}
-        }
-        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-        if output.len() == OUTPUT_LINES_MAX {
-            output.pop_front();
-        }
-        output.push_back(line);
-    }
-}
-
-fn last(output: &[String]) -> String {
-    output.last().map_or_else(String::new, |line| format!("; its last words: {line}"))
 }

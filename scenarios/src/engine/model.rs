@@ -51,6 +51,8 @@ pub(super) struct Shared {
 pub(super) struct Rules {
     version: u64,
     policies: PolicySet,
+    /// Policies on trial, with their name.
+    candidate: Option<(String, PolicySet)>,
     keys: KeyStore,
     /// Roles that some rule names: the others are nobody's business, in the log as in the kernel.
     roles: Vec<String>,
@@ -171,6 +173,7 @@ impl Rules {
             anyhow::anyhow!("the policies are not valid: {}", texts.join("; "))
         })?;
         let (keys, problems) = KeyStore::new(&bundle.issuers);
+        let keys = keys.with_revocations(&bundle.revocations);
         if let Some(problem) = problems.first() {
             anyhow::bail!("the control plane's keys are not valid: {problem}");
         }
@@ -179,6 +182,16 @@ impl Rules {
         let lists =
             || rules().flat_map(|rule| [&rule.all_of, &rule.none_of]).flatten().flat_map(|list| &list.roles);
         let roles = rules().flat_map(|rule| &rule.required_roles).chain(lists()).cloned().collect();
-        Ok(Rules { version: bundle.version, policies, keys, roles })
+        let candidate = match &bundle.candidate {
+            None => None,
+            Some(candidate) => match PolicySet::new(candidate.policies.clone()) {
+                Ok(set) => Some((candidate.name.clone(), set)),
+                Err(errors) => {
+                    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                    anyhow::bail!("the candidate's policies are not valid: {}", texts.join("; "))
+                }
+            },
+        };
+        Ok(Rules { version: bundle.version, policies, candidate, keys, roles })
     }
 }

@@ -70,6 +70,22 @@ pub(super) fn app(step: &Step, requests: u64, bytes: u64, out: &mut Vec<String>)
     }
 }
 
+/// What the application read, in any case of letters.
+pub(super) fn app_text(step: &Step, streams: &[Vec<u8>], out: &mut Vec<String>) {
+    let Expect { app_saw, app_never_saw, .. } = &step.expect;
+    let seen = streams.concat().to_ascii_lowercase();
+    let holds = |text: &String| {
+        let text = text.to_ascii_lowercase();
+        seen.windows(text.len().max(1)).any(|window| window == text.as_bytes())
+    };
+    for text in app_saw.iter().filter(|text| !holds(text)) {
+        out.push(format!("the application did not see `{text}`"));
+    }
+    for text in app_never_saw.iter().filter(|text| holds(text)) {
+        out.push(format!("the application saw `{text}`"));
+    }
+}
+
 /// The step's records: each one counts for the first entry that it fits, and each has to fit one.
 pub(super) fn log(step: &Step, responses: u64, records: &[AccessLog], out: &mut Vec<String>) {
     let entries = &step.expect.log;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use portcullis_wire::{AccessLog, Mode};
 
-use super::{act, elapsed_ms, expect, send, traffic};
+use super::{act, elapsed_ms, expect, meaning, send, traffic};
 use crate::app::Seen as AppSeen;
+use crate::engine::EngineKind;
 use crate::report::{Outcome, StepResult};
-use crate::spec::{AgentAction, AppKind, Arrived, Request, Scenario, Step};
+use crate::spec::{AgentAction, AppKind, Arrived, OnProxy, Request, Scenario, Step};
 use crate::world::World;
 
 /// Records that a report holds of each step.
@@ -31,7 +32,7 @@ pub(super) async fn run(
     let begin = Instant::now();
     let mut result = StepResult::bare(&step.name, app, Outcome::Passed, "");
     result.reasons.clear();
-    if let Err(error) = act(scenario, step, baseline, world, &mut result).await {
+    if let Err(error) = act(scenario, step, baseline, app, world, &mut result).await {
         result.reasons.push(format!("{error:#}"));
     }
     if !result.reasons.is_empty() {
@@ -45,6 +46,7 @@ async fn act(
     scenario: &Scenario,
     step: &Step,
     baseline: Option<send::Seen>,
+    app: AppKind,
     world: &mut World,
     result: &mut StepResult,
 ) -> Result<()> {
@@ -61,9 +63,9 @@ async fn act(
         };
         agent(action, world).await
     } else if let Some(request) = &step.request {
-        requests(std::slice::from_ref(request), step, None, world, result).await
+        requests(std::slice::from_ref(request), step, None, app, world, result).await
     } else if let Some(list) = &step.transparent {
-        requests(list, step, baseline.as_ref(), world, result).await
+        requests(list, step, baseline.as_ref(), app, world, result).await
     } else if let Some(call) = &step.call {
         act::call(&step.name, call, expect, world, result).await
     } else if let Some(login) = &step.login {
@@ -138,11 +140,13 @@ async fn requests(
     list: &[Request],
     step: &Step,
     baseline: Option<&send::Seen>,
+    app: AppKind,
     world: &mut World,
     result: &mut StepResult,
 ) -> Result<()> {
     result.action = describe(list, step);
-    let to = world.engine.as_ref().context("no engine is started")?.addr();
+    let engine = world.engine.as_ref().context("no engine is started")?;
+    let (to, kind) = (engine.addr(), engine.kind());
     let log_from = world.plane.log_end().await?;
     let before = world.app.seen().await.context("asking the application")?;
     let seen = match (step.until, list) {
@@ -165,8 +169,12 @@ async fn requests(
     expect::responses(step, &seen.sent, &mut result.reasons);
     expect::app(step, result.app_requests, result.app_bytes, &mut result.reasons);
     expect::log(step, wanted, &records, &mut result.reasons);
+    expect::app_text(step, &seen.app, &mut result.reasons);
     if let Some(baseline) = baseline {
-        expect::same(baseline, &seen, &mut result.reasons);
+        match step.on_proxy.filter(|_| kind == EngineKind::Proxy) {
+            None => expect::same(baseline, &seen, &mut result.reasons),
+            Some(OnProxy::Meaning) => meaning::same(baseline, &seen, app, &mut result.reasons),
+        }
     }
     result.records_total = records.len() as u64;
     result.records = records.into_iter().take(RECORDS_MAX).collect();

@@ -9,7 +9,7 @@ use portcullis_wire::Policy;
 use super::locate::{At, Located, place};
 use super::policy_file::policy_problems;
 use super::yaml::nearest;
-use super::{Actor, Expect, Request, Scenario, Step};
+use super::{Actor, AppKind, Expect, Request, Scenario, Step};
 use crate::FileProblem;
 use crate::engine::{EngineKind, reason_slugs};
 
@@ -99,7 +99,7 @@ impl Checker<'_> {
 
     fn step(&mut self, n: usize, step: &Step) {
         let way = [At::Key("steps"), At::Index(n)];
-        let Step { name, engines, request, transparent, agent, repeat, expect, .. } = step;
+        let Step { name, engines, request, transparent, on_proxy, agent, repeat, expect, .. } = step;
         let deeds = Self::deeds(step);
         if deeds.len() != 1 {
             let message = match deeds.as_slice() {
@@ -125,6 +125,21 @@ impl Checker<'_> {
         if agent.is_some() && engines.as_deref() != Some(&[EngineKind::Kernel]) {
             let remedy = "add `engines: [kernel]`: no other engine goes on without its process";
             self.refuse(&way, format!("step `{name}` needs the kernel engine"), remedy);
+        }
+        let with_proxy = engines.as_ref().is_none_or(|engines| engines.contains(&EngineKind::Proxy));
+        match (transparent.is_some() && with_proxy, on_proxy) {
+            (true, None) => {
+                let message = format!("step `{name}` compares bytes, which a proxy changes");
+                let remedy =
+                    "say what the proxy is held to: `on_proxy: meaning`, or leave it out of `engines:`";
+                self.refuse(&way, message, remedy);
+            }
+            (false, Some(_)) => self.refuse(
+                &[way[0], way[1], At::Key("on_proxy")],
+                "this step does not compare anything on the proxy engine",
+                "it is for `transparent` steps that run there; leave it out",
+            ),
+            (true, Some(_)) | (false, None) => {}
         }
         if let Some(request) = request {
             self.request(&[way[0], way[1], At::Key("request")], request);
@@ -206,8 +221,19 @@ impl Checker<'_> {
     }
 
     fn expect(&mut self, way: &[At<'_>], step: &Step, expect: &Expect) {
-        let Expect { status, statuses, closed, headers, body_contains, json, app_requests, app_bytes, log } =
-            expect;
+        let Expect {
+            status,
+            statuses,
+            closed,
+            headers,
+            body_contains,
+            json,
+            app_requests,
+            app_bytes,
+            app_saw,
+            app_never_saw,
+            log,
+        } = expect;
         let way = [way, &[At::Key("expect")]].concat();
         if [*status].iter().flatten().chain(statuses.iter().flatten()).any(|s| !(100..600).contains(s)) {
             self.refuse(&[&way[..], &[At::Key("status")]].concat(), "not an HTTP status", "write 100 to 599");
@@ -222,7 +248,19 @@ impl Checker<'_> {
         }
         let nothing = status.is_none() && statuses.is_none() && closed.is_none() && headers.is_empty();
         let nothing = nothing && body_contains.is_none() && app_requests.is_none() && app_bytes.is_none();
-        let nothing = nothing && log.is_empty();
+        let sees = !app_saw.is_empty() || !app_never_saw.is_empty();
+        let nothing = nothing && log.is_empty() && !sees;
+        if sees && self.scenario.apps.as_slice() != [AppKind::Rust] {
+            let at = At::Key(if app_saw.is_empty() { "app_never_saw" } else { "app_saw" });
+            let message = "only our own server tells what it read";
+            self.refuse(&[&way[..], &[at]].concat(), message, "leave `apps:` out, or write `apps: [rust]`");
+        }
+        for (key, texts) in [("app_saw", app_saw), ("app_never_saw", app_never_saw)] {
+            if texts.iter().any(String::is_empty) {
+                let at = [&way[..], &[At::Key(key)]].concat();
+                self.refuse(&at, "an empty text stands everywhere", "write the text to look for");
+            }
+        }
         if step.request.is_some() && nothing {
             let message = format!("step `{}` expects nothing, so it cannot fail", step.name);
             self.refuse(&way[..2], message, "add `expect:` with a status, an app count or log records");

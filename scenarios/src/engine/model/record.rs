@@ -49,7 +49,9 @@ pub(super) fn access_log(
         verify_ns: 0,
         token_cache_hit: false,
         mfa_verified: claims.is_some_and(|claims| claims.mfa_verified),
-        candidate: None,
+        candidate: rules.candidate.as_ref().and_then(|(name, candidate)| {
+            portcullis_verdict::tried(name, head.as_deref()?, port, candidate, &rules.keys, now_s)
+        }),
         timestamp: rfc3339(now_s),
     }
 }

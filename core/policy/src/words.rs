@@ -3,7 +3,7 @@
 use portcullis_wire::{Auth, Rule};
 
 /// `POST /api/patients/* requires role doctor`.
-pub(super) fn rule(rule: &Rule, auth: Auth) -> String {
+pub(crate) fn rule(rule: &Rule, auth: Auth) -> String {
     let needs = needs(rule);
     let what = match auth {
         Auth::None => "needs no token".to_owned(),

@@ -1,0 +1,103 @@
+//! One permitted request: to the application, and its response back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::body::{RequestBody, ResponseBody, Sending};
+use crate::fields::{self, Way};
+use crate::gateway::Shared;
+use crate::lane::Lane;
+use crate::permit::Permit;
+use crate::problem::Problem;
+use crate::tunnel;
+
+/// Forwards the request. With a lane it may become a tunnel.
+pub(crate) async fn forward(
+    shared: &Arc<Shared>,
+    permit: Permit,
+    mut request: Request<Incoming>,
+    way: Way,
+    lane: Option<&Lane>,
+) -> Response<ResponseBody> {
+    let decision_id = permit.decision_id();
+    let lane = lane.filter(|_| permit.upgrades() && tunnel::is_asked(&request));
+    let client = lane.map(|_| hyper::upgrade::on(&mut request));
+    let sending = Arc::new(Sending::default());
+    let Some(request) = prepare(shared, permit, request, way, lane.is_some(), &sending) else {
+        return Problem::Broken.response(decision_id);
+    };
+    let mut response = match ask(shared, request, &sending).await {
+        Ok(response) => response,
+        // Whose body it was is whose mistake it was.
+        Err(_) if sending.is_broken() => return Problem::ClientLate.response(decision_id),
+        Err(problem) => return problem.response(decision_id),
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(lane), Some(client)) = (lane, client) else {
+            return Problem::Broken.response(decision_id);
+        };
+        if !tunnel::is_granted(&response) {
+            return Problem::Broken.response(decision_id);
+        }
+        let application = hyper::upgrade::on(&mut response);
+        shared.spawn(tunnel::run(client, application));
+        lane.open_tunnel();
+        fields::for_client(response.headers_mut());
+        websocket(response.headers_mut());
+        return response.map(|_| ResponseBody::own(""));
+    }
+    fields::for_client(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    let idle = shared.timeouts().idle;
+    response.map(|body| ResponseBody::application(body, idle))
+}
+
+/// The request as the application gets it.
+fn prepare(
+    shared: &Shared,
+    permit: Permit,
+    request: Request<Incoming>,
+    way: Way,
+    upgrade: bool,
+    sending: &Arc<Sending>,
+) -> Option<Request<RequestBody>> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = shared.pool().uri(permit.target())?;
+    parts.version = Version::HTTP_11;
+    fields::for_application(&mut parts.headers, permit.caller(), way);
+    if upgrade {
+        websocket(&mut parts.headers);
+    }
+    if !parts.headers.contains_key(HOST) {
+        // HTTP/1.0 may leave it out, the application's HTTP/1.1 may not.
+        parts.headers.insert(HOST, HeaderValue::from_str(shared.pool().authority().as_str()).ok()?);
+    }
+    let body = RequestBody::new(body, shared.timeouts().idle, Arc::clone(sending));
+    Some(Request::from_parts(parts, body))
+}
+
+/// Asks the application. Its time for an answer begins when it has the whole request.
+async fn ask(
+    shared: &Shared,
+    request: Request<RequestBody>,
+    sending: &Sending,
+) -> Result<Response<Incoming>, Problem> {
+    let response = shared.pool().ask(request);
+    tokio::pin!(response);
+    let limit: Duration = shared.timeouts().response;
+    tokio::select! {
+        response = &mut response => return response,
+        () = sending.done.notified() => {}
+    }
+    timeout(limit, response).await.unwrap_or(Err(Problem::Late))
+}
+
+fn websocket(headers: &mut http::HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
