@@ -6,7 +6,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub(crate) struct RequestBody {
 pub(crate) struct Sending {
     /// Notified when all of it is read, or it is given up.
     pub(crate) done: Notify,
+    pieces: AtomicU64,
+    /// The application waits for the client.
+    wanted: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -78,7 +81,12 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = std::task::ready!(self.inner.poll(cx));
+        let Poll::Ready(frame) = self.inner.poll(cx) else {
+            self.sending.wanted.store(true, Ordering::Release);
+            return Poll::Pending;
+        };
+        self.sending.wanted.store(false, Ordering::Release);
+        self.sending.pieces.fetch_add(1, Ordering::Release);
         if let Some(Err(_)) = &frame {
             self.sending.broken.store(true, Ordering::Release);
         }
@@ -103,6 +111,11 @@ impl Drop for RequestBody {
 // === impl Sending ===
 
 impl Sending {
+    /// How many pieces of it were taken; `None` while the next one is waited for.
+    pub(crate) fn taken(&self) -> Option<u64> {
+        (!self.wanted.load(Ordering::Acquire)).then(|| self.pieces.load(Ordering::Acquire))
+    }
+
     /// Whether the client did not send all of it.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::body::{RequestBody, ResponseBody, Sending};
 use crate::fields::{self, Way};
@@ -90,9 +90,20 @@ async fn ask(
     let response = shared.pool().ask(request);
     tokio::pin!(response);
     let limit: Duration = shared.timeouts().response;
-    tokio::select! {
-        response = &mut response => return response,
-        () = sending.done.notified() => {}
+    let mut taken = None;
+    loop {
+        tokio::select! {
+            response = &mut response => return response,
+            () = sending.done.notified() => break,
+            () = sleep(limit) => {
+                // It reads nothing of the request.
+                let now = sending.taken();
+                if now.is_some() && now == taken {
+                    return Err(Problem::Late);
+                }
+                taken = now;
+            }
+        }
     }
     timeout(limit, response).await.unwrap_or(Err(Problem::Late))
 }

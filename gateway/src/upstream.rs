@@ -31,6 +31,9 @@ impl Pool {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(config.timeouts.connect));
+        // A connection whose other end reads nothing is otherwise held by what could not be written, for ever.
+        #[cfg(target_os = "linux")]
+        connector.set_tcp_user_timeout(Some(config.timeouts.idle));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.timeouts.idle)

@@ -87,6 +87,31 @@ async fn an_application_that_is_slow_is_answered_504() {
 }
 
 #[tokio::test]
+async fn an_application_that_reads_nothing_is_answered_504() {
+    let app = App::start(|stream| async move {
+        tokio::time::sleep(LONG).await;
+        drop(stream);
+    })
+    .await;
+    let world = World::before(app.addr, |config| {
+        (config.timeouts.response, config.timeouts.idle) = (SHORT, SHORT * 3);
+    })
+    .await;
+    let mut client = world.connect().await;
+    client.send("POST /open/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n").await;
+    let (mut read, mut write) = client.stream.into_split();
+    let send = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        while write.write_all(&[b'x'; 65_536]).await.is_ok() {}
+    });
+    let mut answer = [0; 12];
+    timeout(PATIENCE, read.read_exact(&mut answer)).await.expect("an answer").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 504");
+    drop(read);
+    timeout(PATIENCE, send).await.expect("the client is let go").unwrap();
+}
+
+#[tokio::test]
 async fn an_application_that_is_not_there_is_answered_502() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let world = World::before(free, |_| {}).await;

@@ -6,6 +6,7 @@ mod fields;
 mod http2;
 mod limits;
 mod parity;
+mod plane;
 mod reload;
 mod smuggling;
 mod stop;
