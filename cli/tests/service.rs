@@ -2,7 +2,7 @@
 //! enforcement in place.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -11,29 +11,40 @@ use portcullis_testkit::{TestCgroup, need};
 const BIN: &str = env!("CARGO_BIN_EXE_portcullis");
 const SOON: Duration = Duration::from_secs(60);
 
-/// Killed with the test.
-struct Agent(Child);
+/// Killed with the test, and what it put into the kernel removed.
+struct Agent {
+    child: Child,
+    pins: PathBuf,
+}
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
+        detach(&self.pins);
     }
 }
 
-/// Reads messages until one is `wanted`.
-fn hear(socket: &UnixDatagram, wanted: &str) {
+fn detach(pins: &Path) -> String {
+    let mut command = Command::new(BIN);
+    let output =
+        command.args(["agent", "--detach", "--pins"]).arg(pins).output().expect("the command starts");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Reads messages until each of these has come, in whichever order, so often.
+fn hear(socket: &UnixDatagram, wanted: &[(&str, usize)]) {
     let begin = Instant::now();
-    let mut heard = Vec::new();
-    while begin.elapsed() < SOON {
+    let mut heard: Vec<String> = Vec::new();
+    let missing = |heard: &[String]| {
+        wanted.iter().any(|(what, count)| heard.iter().filter(|said| said.starts_with(what)).count() < *count)
+    };
+    while missing(&heard) {
+        assert!(begin.elapsed() < SOON, "not all of {wanted:?}: {heard:?}");
         let mut message = [0; 512];
         let length = socket.recv(&mut message).expect("a message");
         heard.push(String::from_utf8_lossy(&message[..length]).into_owned());
-        if heard.last().is_some_and(|message| message.starts_with(wanted)) {
-            return;
-        }
     }
-    panic!("no {wanted}: {heard:?}");
 }
 
 #[test]
@@ -55,21 +66,12 @@ fn it_is_ready_without_a_control_plane_alive_and_ends_on_a_signal() {
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "200000")
         .spawn();
-    let mut agent = Agent(agent.expect("the command starts"));
-    for wanted in ["READY=1", "WATCHDOG=1", "STATUS=unprotected, version 0", "WATCHDOG=1"] {
-        hear(&socket, wanted);
-    }
-    let pid = agent.0.id().to_string();
+    let mut agent = Agent { child: agent.expect("the command starts"), pins: pins.clone() };
+    hear(&socket, &[("READY=1", 1), ("WATCHDOG=1", 3), ("STATUS=unprotected, version 0", 1)]);
+    let pid = agent.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-    hear(&socket, "STOPPING=1");
-    assert_eq!(agent.0.wait().expect("its end").code(), Some(0));
-
-    let detach = || {
-        let mut command = Command::new(BIN);
-        let output =
-            command.args(["agent", "--detach", "--pins"]).arg(&pins).output().expect("the command starts");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    assert_eq!(detach(), "enforcement ended\n");
-    assert_eq!(detach(), "nothing was attached\n");
+    hear(&socket, &[("STOPPING=1", 1)]);
+    assert_eq!(agent.child.wait().expect("its end").code(), Some(0));
+    assert_eq!(detach(&pins), "enforcement ended\n");
+    assert_eq!(detach(&pins), "nothing was attached\n");
 }
