@@ -23,6 +23,8 @@ mod outage;
 mod servers;
 #[path = "live/stream.rs"]
 mod stream;
+#[path = "live/swap.rs"]
+mod swap;
 #[path = "live/sync.rs"]
 mod sync;
 #[path = "live/turns.rs"]
