@@ -17,6 +17,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/nesting.rs"]
+mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
 #[path = "live/servers.rs"]
