@@ -5,6 +5,8 @@
 
 #[path = "live/app.rs"]
 mod app;
+#[path = "live/cache.rs"]
+mod cache;
 #[path = "live/client.rs"]
 mod client;
 #[path = "live/delivery.rs"]

@@ -161,7 +161,7 @@ impl Stress {
 
 #[test]
 fn runs_that_interrupt_each_other_decide_as_others() {
-    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    need!(Bpf, BpfFs, Cgroup2, NetNs, TwoCpus);
     let (stress, _ns) = Stress::new("nesting");
     let mut nested = BTreeSet::new();
     let start = Instant::now();
@@ -179,7 +179,7 @@ fn runs_that_interrupt_each_other_decide_as_others() {
 /// The same load with programs whose runs take the first slot of their CPU, claimed or not: the test above can fail.
 #[test]
 fn without_the_claim_runs_spoil_each_other() {
-    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    need!(Bpf, BpfFs, Cgroup2, NetNs, TwoCpus);
     let (stress, _ns) = Stress::new("noclaim");
     unclaim(&stress.world);
     let start = Instant::now();
@@ -224,7 +224,7 @@ fn edited(object: &[u8]) -> Vec<u8> {
 }
 
 /// The calling thread and those that it starts run on one CPU.
-fn pin_to(cpu: usize) {
+pub fn pin_to(cpu: usize) {
     // SAFETY: cpu_set_t is plain data; the call reads it, and its size is passed.
     let done = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
