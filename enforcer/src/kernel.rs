@@ -75,6 +75,8 @@ pub struct Limits {
     pub connections: u32,
     /// Connections with a request head in several segments, at a time.
     pub split_heads: u32,
+    /// Verified tokens that are kept; the least recently used make room.
+    pub tokens: u32,
 }
 
 /// What becomes of the decisions.
@@ -129,7 +131,11 @@ impl Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: limits::CONNS_MAX as u32, split_heads: limits::PENDING_HEADS_MAX as u32 }
+        Limits {
+            connections: limits::CONNS_MAX as u32,
+            split_heads: limits::PENDING_HEADS_MAX as u32,
+            tokens: limits::TOKEN_CACHE_MAX as u32,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 mod agent;
 #[path = "live/app.rs"]
 mod app;
+#[path = "live/cache.rs"]
+mod cache;
 #[path = "live/candidate.rs"]
 mod candidate;
 #[path = "live/client.rs"]
@@ -21,6 +23,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/nesting.rs"]
+mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
 #[path = "live/plane.rs"]
@@ -29,6 +33,8 @@ mod plane;
 mod servers;
 #[path = "live/stream.rs"]
 mod stream;
+#[path = "live/swap.rs"]
+mod swap;
 #[path = "live/sync.rs"]
 mod sync;
 #[path = "live/turns.rs"]

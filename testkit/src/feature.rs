@@ -27,6 +27,8 @@ pub enum Feature {
     NetNs,
     /// `socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)` works.
     Mptcp,
+    /// CPUs 0 and 1, for this process.
+    TwoCpus,
     /// The nginx binary.
     Nginx,
     /// Another program, by its name, on PATH or in an sbin directory.
@@ -83,6 +85,7 @@ pub fn probe(feature: Feature) -> Result<(), String> {
         Feature::Cgroup2 => cgroup::probe(),
         Feature::NetNs => net::probe_netns(),
         Feature::Mptcp => net::probe_mptcp(),
+        Feature::TwoCpus => two_cpus(),
         Feature::Nginx => tool("nginx"),
         Feature::Tool(name) => tool(name),
     }
@@ -99,6 +102,7 @@ impl fmt::Display for Feature {
             Feature::Cgroup2 => f.write_str("cgroup2"),
             Feature::NetNs => f.write_str("netns"),
             Feature::Mptcp => f.write_str("mptcp"),
+            Feature::TwoCpus => f.write_str("two-cpus"),
             Feature::Nginx => f.write_str("nginx"),
             Feature::Tool(name) => f.write_str(name),
         }
@@ -148,6 +152,20 @@ fn root() -> Result<(), String> {
         0 => Ok(()),
         uid => Err(format!("effective user id is {uid}, not 0")),
     }
+}
+
+fn two_cpus() -> Result<(), String> {
+    // SAFETY: cpu_set_t is plain data for which all-zero is valid; the call writes it, and its size is passed.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) != 0 {
+            return Err(format!("sched_getaffinity: {}", io::Error::last_os_error()));
+        }
+        set
+    };
+    // SAFETY: a live set.
+    let missing = [0, 1].into_iter().find(|cpu| unsafe { !libc::CPU_ISSET(*cpu, &set) });
+    missing.map_or(Ok(()), |cpu| Err(format!("CPU {cpu} is not there for this process")))
 }
 
 fn bpffs() -> Result<(), String> {
