@@ -128,7 +128,7 @@ fn management(routes: Routes) -> Routes {
         GET "cloud/bindings" OK "What the simulated cloud providers have" cloud::bindings;
         GET "scim/tokens" OK "Tokens of provisioning directories" scim::tokens::list;
         POST "scim/tokens" CREATED "Makes a token for a provisioning directory; it is shown once" scim::tokens::create;
-        DELETE "scim/tokens/{token}" NO_CONTENT "Removes a token of a provisioning directory" scim::tokens::remove;
+        DELETE "scim/tokens/{token_id}" NO_CONTENT "Removes a token of a provisioning directory" scim::tokens::remove;
         GET "keys" OK "Signing keys" keys::list;
         POST "keys" CREATED "Publishes a key that does not sign yet" keys::add;
         POST "keys/rotate" CREATED "Publishes a key that signs from now on" keys::rotate;

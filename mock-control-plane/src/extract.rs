@@ -21,8 +21,8 @@ pub(crate) const BODY_MAX: usize = 4 << 20;
 /// Longest body that is read to its end to be refused, bytes.
 const DRAIN_MAX: usize = 4 * BODY_MAX;
 
-/// A JSON body.
-pub(crate) struct Body<T>(pub T);
+/// A JSON body: an object, or with `ARRAYS` an array too. By itself serde takes an array of members for any struct.
+pub(crate) struct Body<T, const ARRAYS: bool = false>(pub T);
 
 /// A query string.
 pub(crate) struct Query<T>(pub T);
@@ -75,7 +75,7 @@ pub(crate) async fn whole_body(request: Request, next: Next) -> Response {
 
 // === impl Body ===
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const ARRAYS: bool> FromRequest<S> for Body<T, ARRAYS> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -92,6 +92,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX).await.map_err(|_| {
             Problem::too_large(format!("the body is longer than {BODY_MAX} bytes, or broke off"))
         })?;
+        if !ARRAYS && bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::invalid(vec![FieldError::new("", "is an array, not an object")]));
+        }
         read(&bytes).map(Body)
     }
 }

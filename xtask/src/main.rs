@@ -1,5 +1,4 @@
-//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget, vm-test,
-//! bench.
+//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget, conformance, vm-test, bench.
 //!
 //! **Invariant:** depends on no crate of the workspace, so it builds in seconds and works while they do not compile.
 //! **Invariant:** exit status 0 means that the task did its job; 1 that it found something wrong; 2 that it could not
@@ -11,6 +10,7 @@ use std::{env, fmt};
 mod bench;
 mod budget;
 mod check;
+mod conformance;
 mod run;
 mod setup;
 mod sh;
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         "tidy" => none(&rest).and_then(|()| tidy::tidy()),
         "budget" => budget::budget(&rest),
         "bench" => bench::bench(&rest),
+        "conformance" => conformance::conformance(&rest),
         "vm-test" => vm_test::vm_test(&rest),
         "setup" => setup::setup(&rest),
         _ => Err(Usage(format!("there is no task `{task}`")).into()),
@@ -107,6 +108,8 @@ Usage: cargo xtask <TASK> [ARGS]
   bench [NAME]    benchmarks (kernel, offboarding), built optimised; figures here and in
                   target/portcullis/bench/NAME.json.
                   --scale F takes F times as many samples
+  conformance     the mock control plane under other people's suites from PyPI: schemathesis with its OpenAPI document,
+                  and scim2-tester. Arguments go to `schemathesis run`, for example --max-examples 200
   vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
                   every one, --program NAME runs only test programs whose name contains it (`none`: only loads the

@@ -18,6 +18,8 @@ fn routes(plane: &Plane) -> Vec<(&'static str, String, (&'static str, String))> 
         ("POST", m("access/policies"), key()),
         ("PUT", m("access/policies/p"), key()),
         ("POST", m("keys"), key()),
+        ("PUT", m("keys/rotation"), key()),
+        ("POST", m("cloud/mappings"), key()),
         ("POST", m("revocations"), key()),
         ("PATCH", m("tenant"), key()),
         ("POST", m("scim/tokens"), key()),
@@ -55,6 +57,9 @@ fn bodies_of_every_kind_on_every_route() {
         "",
         "{",
         "[]",
+        // Members by position, which serde would take.
+        "[null, null]",
+        " [null, null, null, null, null, null, null]",
         "null",
         "1",
         "\"\"",

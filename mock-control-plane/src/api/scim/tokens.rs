@@ -41,8 +41,9 @@ pub(in crate::api) async fn create(
     manager: Manager,
     Body(NewToken { source, org_id }): Body<NewToken>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    if source.trim().is_empty() || source.len() > 100 {
-        return Err(Problem::invalid(vec![FieldError::new("/source", "must have 1 to 100 bytes")]));
+    if source.trim().is_empty() || source.len() > 100 || source.contains(char::is_control) {
+        let detail = "must have 1 to 100 bytes and no control characters";
+        return Err(Problem::invalid(vec![FieldError::new("/source", detail)]));
     }
     let (id, token) = (random("stk-")?, random("scim_")?);
     let mut store = shared.store();
