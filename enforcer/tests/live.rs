@@ -23,6 +23,10 @@ mod monitor;
 mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
+#[path = "live/peer.rs"]
+mod peer;
+#[path = "live/segments.rs"]
+mod segments;
 #[path = "live/servers.rs"]
 mod servers;
 #[path = "live/stream.rs"]
