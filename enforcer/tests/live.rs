@@ -29,6 +29,10 @@ mod nesting;
 mod outage;
 #[path = "live/plane.rs"]
 mod plane;
+#[path = "live/peer.rs"]
+mod peer;
+#[path = "live/segments.rs"]
+mod segments;
 #[path = "live/servers.rs"]
 mod servers;
 #[path = "live/stream.rs"]

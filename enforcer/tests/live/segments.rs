@@ -1,0 +1,261 @@
+//! T6: segments out of order, overlapping, sent again with other bytes, beyond the window. The programs see exactly what
+//! the application reads.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use portcullis_bpf::limits::TRIM_MAX;
+use portcullis_testkit::{NetNs, Rng, eventually, need, seed};
+use portcullis_wire::{AccessLog, Mode, Policy, Verdict};
+
+use crate::app::App;
+use crate::peer::Peer;
+use crate::world::{World, policy};
+
+/// Two streams of one length: /health is open, /secret is not, and so is no mixture of the two.
+const OPEN: &[u8] = b"GET /health HTTP/1.1\r\nHost: aaaaaaaa\r\nX: 00000000000000000000\r\n\r\n";
+const SHUT: &[u8] = b"GET /secret HTTP/1.1\r\nHost: bbbbbbbb\r\nX: 11111111111111111111\r\n\r\n";
+
+/// A segment: where it starts, and its bytes.
+type Segment = (usize, Vec<u8>);
+
+/// The same application three times.
+struct Three {
+    world: World,
+    plain: App,
+    monitored: App,
+    enforced: App,
+    _ns: NetNs,
+}
+
+impl Three {
+    fn new(name: &str) -> Three {
+        let mut world = World::new(name);
+        let ns = NetNs::enter().expect("a namespace");
+        let [plain, monitored, enforced] = [(); 3].map(|()| App::local());
+        let of = |app: &App, mode| Policy { id: app.port().to_string(), ..policy(app.port(), mode) };
+        world.apply(vec![of(&monitored, Mode::Monitor), of(&enforced, Mode::Enforce)]);
+        Three { world, plain, monitored, enforced, _ns: ns }
+    }
+
+    /// Sends segments, and then whatever of `rest` the application's side still lacks. The bytes that the unguarded
+    /// application read.
+    fn check(&self, first: u32, segments: &[Segment], rest: &[u8]) -> Vec<u8> {
+        let (bytes, _) = exchange(&self.plain, first, segments, rest);
+        let bytes = bytes.expect("what no program touches arrives");
+        // Monitored: not one byte differs, and the record is about those that the application read.
+        let (same, _) = exchange(&self.monitored, first, segments, rest);
+        assert_eq!(same.as_deref().map(text), Some(text(&bytes)), "{segments:?}");
+        let record = self.record(&self.monitored);
+        assert_eq!(
+            (Some(&*record.path), record.host.as_deref()),
+            (path(&bytes), host(&bytes)),
+            "{segments:?}"
+        );
+        // Enforced: the open path with the same bytes, or no request at all.
+        let requests = self.enforced.requests();
+        let (same, answer) = exchange(&self.enforced, first, segments, rest);
+        let record = self.record(&self.enforced);
+        assert_eq!(Some(&*record.path), path(&bytes), "{segments:?}");
+        if path(&bytes) == Some("/health") {
+            assert_eq!(record.decision, Verdict::Allow, "{segments:?}");
+            assert_eq!(same.as_deref().map(text), Some(text(&bytes)), "{segments:?}");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer} {segments:?}");
+        } else {
+            assert_eq!(record.decision, Verdict::Deny, "{segments:?}");
+            assert_eq!(self.enforced.requests(), requests, "{segments:?}");
+            assert!(answer.starts_with("HTTP/1.1 401"), "{answer} {segments:?}");
+        }
+        bytes
+    }
+
+    fn record(&self, app: &App) -> AccessLog {
+        let records = self.world.records();
+        records.into_iter().rfind(|record| record.destination_port == app.port()).expect("a record")
+    }
+}
+
+/// What the application read, if that was a whole request, and what it said.
+fn exchange(app: &App, first: u32, segments: &[Segment], rest: &[u8]) -> (Option<Vec<u8>>, String) {
+    let (before, requests) = (app.bytes().len(), app.requests());
+    let mut peer = Peer::connect(app.addr, first).expect("connecting");
+    for (at, bytes) in segments {
+        peer.send(*at as u32, bytes);
+    }
+    for _ in 0..50 {
+        let at = peer.acked as usize;
+        if at >= rest.len() || peer.ended {
+            break;
+        }
+        // Little by little: a segment over all that waits behind a hole would take its place.
+        peer.send(at as u32, &rest[at..rest.len().min(at + 5)]);
+    }
+    let answer = peer.answer("\r\n\r\n", Duration::from_secs(3));
+    let whole = app.requests() > requests;
+    (whole.then(|| app.bytes()[before..].to_vec()), answer)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn path(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()?.split(' ').nth(1)
+}
+
+fn host(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()?.split("Host: ").nth(1)?.lines().next()
+}
+
+#[test]
+fn bytes_sent_again_are_those_of_the_first_time() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    let three = Three::new("again");
+    let of = |stream: &[u8], from: usize, to: usize| (from, stream[from..to].to_vec());
+    // The path arrives once, then again with other bytes, together with what follows.
+    let bytes = three.check(1000, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
+    assert_eq!(path(&bytes), Some("/health"));
+    let bytes = three.check(1000, &[of(SHUT, 0, 12), of(OPEN, 4, OPEN.len())], OPEN);
+    assert_eq!(path(&bytes), Some("/secret"));
+    // Byte by byte, each with the other's byte in front.
+    let overlapping: Vec<Segment> = (0..OPEN.len())
+        .map(|n| (n.saturating_sub(1), [&SHUT[n.saturating_sub(1)..n], &OPEN[n..=n]].concat()))
+        .collect();
+    assert_eq!(three.check(1000, &overlapping, OPEN), OPEN);
+    // Behind a hole, twice; then the hole is filled.
+    for (one, two) in [(OPEN, SHUT), (SHUT, OPEN)] {
+        three.check(1000, &[of(one, 4, 20), of(two, 4, 20), of(one, 0, 4)], one);
+        three.check(1000, &[of(one, 6, 9), of(two, 4, 20), of(one, 0, 6)], one);
+        three.check(1000, &[of(one, 20, 40), of(two, 4, 20), of(two, 0, 64), of(one, 0, 4)], one);
+    }
+    // Numbers that wrap around within the head.
+    let bytes = three.check(u32::MAX - 9, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
+    assert_eq!(path(&bytes), Some("/health"));
+    assert!(three.world.stats().trimmed > 0, "no overlap reached the programs: {:?}", three.world.stats());
+}
+
+#[test]
+fn any_segments_are_seen_as_the_application_reads_them() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    let three = Three::new("segments");
+    let mut rng = Rng::new(seed());
+    let (mut open, mut mixed) = (0, 0);
+    for _ in 0..150 {
+        let favourite = rng.below(8);
+        let mut segments: Vec<Segment> = Vec::new();
+        for _ in 0..rng.below(12) {
+            let at = rng.below(OPEN.len() as u64) as usize;
+            let len = 1 + rng.below(24) as usize;
+            // Mostly of one kind, so that whole requests of both kinds come about.
+            let stream = if rng.below(8) < favourite { OPEN } else { SHUT };
+            segments.push((at, stream[at..stream.len().min(at + len)].to_vec()));
+        }
+        let rest = if rng.below(8) < favourite { OPEN } else { SHUT };
+        let bytes = three.check(rng.next_u64() as u32, &segments, rest);
+        open += usize::from(path(&bytes) == Some("/health"));
+        mixed += usize::from(bytes != OPEN && bytes != SHUT);
+    }
+    let stats = three.world.stats();
+    eprintln!("{open} open, {mixed} mixed, {} trimmed", stats.trimmed);
+    assert!(open >= 10 && mixed >= 20 && stats.trimmed >= 20, "{open} open, {mixed} mixed, {stats:?}");
+    assert_eq!(stats.stream_gap, 0);
+}
+
+#[test]
+fn an_overlap_that_cannot_be_cut_off_ends_the_stream() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    let three = Three::new("overlap");
+    let token = three.world.role("reader");
+    let head = format!(
+        "POST /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 20000\r\n\r\n"
+    );
+    let mut peer = Peer::connect(three.enforced.addr, 5).expect("connecting");
+    let body = head.len() as u32;
+    peer.send(0, head.as_bytes());
+    for n in 0..6 {
+        peer.send(body + n * 1000, &[b'x'; 1000]);
+    }
+    assert_eq!(peer.acked, body + 6000);
+    peer.send(body + 6000 - TRIM_MAX as u32 - 1, &[b'!'; TRIM_MAX + 101]);
+    peer.send(body + 6100, &[b'!'; 100]);
+    eventually("the bytes before", Duration::from_secs(5), || {
+        (three.enforced.bytes().len() >= body as usize + 6000).then_some(())
+    });
+    let read = three.enforced.bytes();
+    assert_eq!((read.len(), read.contains(&b'!')), (body as usize + 6000, false));
+    assert_eq!(three.world.stats().stream_gap, 1);
+}
+
+/// An application that does not read, and a peer that does not mind.
+#[test]
+fn what_is_sent_beyond_the_window_is_not_read() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    for mode in [None, Some(Mode::Monitor), Some(Mode::Enforce)] {
+        let mut world = World::new("window");
+        let _ns = NetNs::enter().expect("a namespace");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+        let addr = listener.local_addr().expect("address");
+        if let Some(mode) = mode {
+            world.apply(vec![policy(addr.port(), mode)]);
+        }
+        let (go, may) = mpsc::channel::<()>();
+        let reader = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepting");
+            let mut first = [0; 16];
+            let read = stream.read(&mut first).expect("reading");
+            may.recv().expect("the test");
+            let mut bytes = first[..read].to_vec();
+            stream.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let token = world.role("reader");
+        let head = format!(
+            "POST /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 8000000\r\n\r\n"
+        );
+        let body = |at: u32| b'a' + (at % 23) as u8;
+        let mut peer = Peer::connect(addr, 77).expect("connecting");
+        peer.send(0, head.as_bytes());
+        let start = head.len() as u32;
+        let mut sent = start;
+        let piece = |from: u32, n: u32| (from..from + n).map(body).collect::<Vec<u8>>();
+        // Fills the window; every other piece once more with other bytes.
+        for round in 0..2000 {
+            let n = peer.window.min(1400);
+            if n == 0 || peer.acked < sent {
+                break;
+            }
+            peer.send(sent, &piece(sent, n));
+            if round % 2 == 0 {
+                let back = 100.min(sent - start);
+                peer.send(sent - back, &vec![b'!'; (back + n) as usize]);
+            }
+            sent = peer.acked;
+        }
+        assert!(peer.window < 1400, "{mode:?}: the window is {} after {} bytes", peer.window, peer.acked);
+        // Beyond it: the first byte may still fit, nothing else.
+        let full = peer.acked + peer.window;
+        peer.send(full, &[b'!'; 1000]);
+        assert!(peer.acked <= full, "{mode:?}: bytes beyond the window were taken");
+        go.send(()).expect("the reader");
+        let stop = full + 100_000;
+        for _ in 0..500 {
+            if peer.acked >= stop {
+                break;
+            }
+            let n = (stop - peer.acked).min(1400).min(peer.window.max(1));
+            peer.send(peer.acked, &piece(peer.acked, n));
+            if n < 1400 {
+                peer.take().expect("receiving");
+            }
+        }
+        assert!(peer.acked >= stop, "{mode:?}: {} of {stop} bytes", peer.acked);
+        peer.finish(stop);
+        let bytes = reader.join().expect("the reader").expect("reading");
+        let expected: Vec<u8> = head.bytes().chain(piece(start, stop - start)).collect();
+        let differs = bytes.iter().zip(&expected).position(|(a, b)| a != b);
+        assert_eq!((bytes.len(), differs), (expected.len(), None), "{mode:?}");
+        drop(peer);
+    }
+}
