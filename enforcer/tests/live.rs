@@ -9,14 +9,20 @@ mod app;
 mod candidate;
 #[path = "live/client.rs"]
 mod client;
+#[path = "corpus/corpus.rs"]
+mod corpus;
 #[path = "live/enforce.rs"]
 mod enforce;
 #[path = "live/guard.rs"]
 mod guard;
 #[path = "live/lifecycle.rs"]
 mod lifecycle;
+#[path = "live/link.rs"]
+mod link;
 #[path = "live/monitor.rs"]
 mod monitor;
+#[path = "live/parity.rs"]
+mod parity;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/sync.rs"]
