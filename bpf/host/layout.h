@@ -76,7 +76,7 @@ static const struct {
 	size_t offset;
 } pc_slot_fields[] = {
 	O(n), O(h), O(h.method), O(h.tgt), O(h.tlen), O(h.seen), O(h.minor), O(h.tok), O(h.tok_len), O(h.content_length),
-	O(d.half), O(d.port), O(d.policy), O(d.rule), O(d.need), O(d.reason), O(d.mode), O(d.mfa_max_age_s), O(d.token), O(c.candidate), O(c.policy), O(c.rule), O(c.reason), O(token_state), O(token_reason),
+	O(d.half), O(d.port), O(d.policy), O(d.rule), O(d.need), O(d.reason), O(d.mode), O(d.mfa_max_age_s), O(d.token), O(c.candidate), O(c.need), O(c.policy), O(c.rule), O(c.reason), O(token_state), O(token_reason),
 	O(id), O(path_len), O(host_len), O(path), O(host), O(head), O(jwt), O(jwt.tok), O(jwt.tok_len), O(jwt.half),
 	O(jwt.now_s), O(jwt.reason), O(jwt.alg), O(jwt.key), O(jwt.issuer), O(jwt.end), O(jwt.mask), O(jwt.seen),
 	O(jwt.nvals), O(jwt.mfa), O(jwt.exp), O(jwt.nbf), O(jwt.iat), O(jwt.auth_time), O(jwt.v), O(jwt.json), O(jwt.sha),

@@ -252,6 +252,8 @@ slot_fields! {
     DEPENDS_ON_TOKEN = c"d.token",
     /// `c.candidate`.
     CANDIDATE = c"c.candidate",
+    /// `c.need`.
+    CANDIDATE_NEED = c"c.need",
     /// `c.policy`.
     CANDIDATE_POLICY = c"c.policy",
     /// `c.rule`.

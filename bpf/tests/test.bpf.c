@@ -58,4 +58,29 @@ int t_policy(struct __sk_buff *skb PC_UNUSED)
 	return s->d.reason;
 }
 
+/* The same in two parts, between which a token is verified.  Result: whether one must be. */
+SEC("classifier")
+int t_match(struct __sk_buff *skb PC_UNUSED)
+{
+	struct pc_slot *s = slot0();
+
+	if (!s)
+		return -PC_R_INTERNAL;
+	pc_policy_match(s);
+	pc_candidate_match(s);
+	return s->d.need == PC_NEED_TOKEN || s->c.need == PC_NEED_TOKEN;
+}
+
+SEC("classifier")
+int t_decide(struct __sk_buff *skb PC_UNUSED)
+{
+	struct pc_slot *s = slot0();
+
+	if (!s)
+		return -PC_R_INTERNAL;
+	pc_candidate_decide(s);
+	pc_policy_decide(s);
+	return s->d.reason;
+}
+
 #include "token_test.bpf.c"

@@ -15,12 +15,16 @@ mod candidate;
 mod client;
 #[path = "live/delivery.rs"]
 mod delivery;
+#[path = "corpus/corpus.rs"]
+mod corpus;
 #[path = "live/enforce.rs"]
 mod enforce;
 #[path = "live/guard.rs"]
 mod guard;
 #[path = "live/lifecycle.rs"]
 mod lifecycle;
+#[path = "live/link.rs"]
+mod link;
 #[path = "live/monitor.rs"]
 mod monitor;
 #[path = "live/nesting.rs"]
@@ -35,6 +39,8 @@ mod peer;
 mod segments;
 #[path = "live/servers.rs"]
 mod servers;
+#[path = "live/parity.rs"]
+mod parity;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/swap.rs"]

@@ -1,4 +1,4 @@
-//! Test support: feature gates, control groups, network namespaces, ports, seeds.
+//! Test support: feature gates, control groups, network namespaces, ports, seeds, request heads.
 //!
 //! ```no_run
 //! use portcullis_testkit::{NetNs, TestCgroup, need};
@@ -20,12 +20,13 @@
 
 mod cgroup;
 mod feature;
+pub mod heads;
 mod net;
 mod seed;
 mod wait;
 
 pub use cgroup::{InCgroup, TestCgroup, cgroup2_mount};
 pub use feature::{Feature, Granted, need, probe};
-pub use net::{NetNs, free_port, free_ports};
+pub use net::{NetNs, connect_from, free_port, free_ports};
 pub use seed::{Rng, seed};
 pub use wait::eventually;

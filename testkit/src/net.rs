@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 
@@ -31,6 +31,31 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("binding 127.0.0.1:0"))
         .collect::<Result<_>>()?;
     held.iter().map(|l| Ok(l.local_addr().context("reading the bound address")?.port())).collect()
+}
+
+/// A connection from one of this host's addresses, for example any of 127.0.0.0/8, to another.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and connect(2).
+pub fn connect_from(source: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let address = |ip: &Ipv4Addr, port: u16| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+        sin_zero: [0; 8],
+    };
+    let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the descriptor is new, and nobody else has it.
+    let stream = unsafe { TcpStream::from_raw_fd(fd) };
+    let (from, to) = (address(&source, 0), address(to.ip(), to.port()));
+    // SAFETY: the address is live and has this size.
+    check(unsafe { libc::bind(fd, (&raw const from).cast(), size) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::connect(fd, (&raw const to).cast(), size) })?;
+    Ok(stream)
 }
 
 // === impl NetNs ===

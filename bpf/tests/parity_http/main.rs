@@ -3,11 +3,10 @@
 
 #![cfg(feature = "host")]
 
-mod generate;
 mod sides;
 
 use portcullis_bpf::{host::Host, limits::HEAD_MAX};
-use portcullis_testkit::{Rng, seed};
+use portcullis_testkit::{Rng, heads, seed};
 
 use sides::Comparison;
 
@@ -16,12 +15,13 @@ const HEADS: usize = 60_000;
 
 #[test]
 fn generated_heads() {
+    assert_eq!(heads::HEAD_MAX, HEAD_MAX);
     let mut rng = Rng::new(seed());
     let mut comparison = Comparison::default();
     for _ in 0..HEADS {
-        let mut head = generate::head(&mut rng);
+        let mut head = heads::head(&mut rng);
         comparison.compare(&head);
-        generate::mutate(&mut rng, &mut head);
+        heads::mutate(&mut rng, &mut head);
         comparison.compare(&head);
     }
     comparison.finish();
@@ -34,7 +34,7 @@ fn generated_heads() {
 #[test]
 fn every_byte_at_every_place() {
     let mut comparison = Comparison::default();
-    for head in generate::SAMPLES {
+    for head in heads::SAMPLES {
         for at in 0..head.len() {
             for byte in 0..=255u8 {
                 let mut head = head.to_vec();
@@ -49,7 +49,7 @@ fn every_byte_at_every_place() {
 #[test]
 fn every_cut_and_every_gap() {
     let mut comparison = Comparison::default();
-    for head in generate::SAMPLES {
+    for head in heads::SAMPLES {
         for from in 0..head.len() {
             comparison.compare(&head[..from]);
             for to in from..head.len().min(from + 20) {
@@ -65,8 +65,8 @@ fn every_cut_and_every_gap() {
 #[test]
 fn every_length_around_a_bound() {
     let mut comparison = Comparison::default();
-    for part in generate::LONG_PARTS {
-        for length in generate::lengths() {
+    for part in heads::LONG_PARTS {
+        for length in heads::lengths() {
             comparison.compare(&part.with_length(length));
         }
         for total in HEAD_MAX - 18..HEAD_MAX + 18 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portcullis_bpf::abi::Stats;
 use portcullis_enforcer::compile::compile;
@@ -146,9 +146,18 @@ fn instance(name: &str) -> String {
 }
 
 /// Now, Unix seconds.
-#[expect(clippy::disallowed_methods, reason = "tokens for the live kernel carry the real time")]
 pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+    since_1970().as_secs()
+}
+
+/// The same, ns.
+pub fn now_ns() -> i128 {
+    i128::try_from(since_1970().as_nanos()).expect("before the year 10^21")
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokens for the live kernel carry the real time")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
 fn claims(over: Value) -> Value {

@@ -16,7 +16,8 @@ pub trait Engine: MapSink {
     /// The scratch slot as the last run left it.
     fn slot(&mut self) -> Slot<'_>;
 
-    /// Runs a step on the slot: `policy`, or one of bpf/tests/token_steps.h.
+    /// Runs a step on the slot: `head`, `host`, `path`, `match`, `decide`, `policy` (the last two together), or one of
+    /// bpf/tests/token_steps.h.
     fn run(&mut self, step: &str) -> i32;
 }
 
@@ -116,14 +117,27 @@ impl Engine for Native {
     }
 
     fn run(&mut self, step: &str) -> i32 {
-        if step != "policy" {
-            return self.host.call(HostFn::step(step).unwrap());
+        match step {
+            "head" => self.host.call(HostFn::HEAD),
+            "host" => self.host.call(HostFn::HOST),
+            "path" => self.host.call(HostFn::PATH),
+            "match" => {
+                self.host.call(HostFn::POLICY_MATCH);
+                self.host.call(HostFn::CANDIDATE_MATCH);
+                let need = [SlotField::NEED, SlotField::CANDIDATE_NEED];
+                i32::from(need.into_iter().any(|field| self.host.get_u32(field) == NEED_TOKEN))
+            }
+            "decide" => {
+                self.host.call(HostFn::CANDIDATE_DECIDE);
+                self.host.call(HostFn::POLICY_DECIDE);
+                self.host.get_u32(SlotField::REASON) as i32
+            }
+            "policy" => {
+                self.run("match");
+                self.run("decide")
+            }
+            _ => self.host.call(HostFn::step(step).unwrap()),
         }
-        self.host.call(HostFn::POLICY_MATCH);
-        self.host.call(HostFn::CANDIDATE_MATCH);
-        self.host.call(HostFn::CANDIDATE_DECIDE);
-        self.host.call(HostFn::POLICY_DECIDE);
-        self.host.get_u32(SlotField::REASON) as i32
     }
 }
 
@@ -223,4 +237,6 @@ fn refused(map: &str, message: String) -> SinkError {
     SinkError { map: map.to_owned(), message }
 }
 
+/// `PC_NEED_TOKEN`.
+const NEED_TOKEN: u32 = 1;
 const HASHES: [&str; 3] = ["pc_names", "pc_ports", "pc_revoked"];

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
 
+#[path = "../corpus/corpus.rs"]
+mod corpus;
 mod engine;
 mod policy;
+mod raw;
 mod rows;
 mod token;

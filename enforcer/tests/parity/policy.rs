@@ -2,34 +2,32 @@
 
 use portcullis_bpf::host::SlotField;
 use portcullis_bpf::{abi, limits};
-use portcullis_enforcer::compile::{Compiled, PrincipalKind, Tables, compile};
+use portcullis_enforcer::compile::{PrincipalKind, Tables};
 use portcullis_policy as policy;
 use portcullis_policy::PolicySet;
 use portcullis_testkit::{Rng, need, seed};
-use portcullis_wire::{Bundle, Candidate, Method, Mode, Reason};
+use portcullis_wire::{Method, Mode, Reason};
 use zerocopy::IntoBytes;
 
-use crate::engine::{Engine, Kernel, Native};
-
-mod generate;
-
-use generate::{Claims, NOW_S, Request, Token};
+use crate::corpus::policies::{self as generate, Claims, NOW_S, Request, Token};
+use crate::corpus::{Drawn, draw, wire};
+use crate::engine::{Engine, Kernel, Native, Slot};
 
 /// What is compared: ids rather than indices, so that the tables for events are compared too.
 #[derive(Debug, Eq, PartialEq)]
-struct Outcome {
-    reason: Reason,
-    mode: u8,
-    policy: Option<String>,
-    rule: Option<String>,
-    mfa_max_age_s: u32,
+pub struct Outcome {
+    pub reason: Reason,
+    pub mode: u8,
+    pub policy: Option<String>,
+    pub rule: Option<String>,
+    pub mfa_max_age_s: u32,
 }
 
 // === impl Outcome ===
 
 impl Outcome {
     /// Without what only matters to a decision that has an effect.
-    fn effectless(self) -> Outcome {
+    pub fn effectless(self) -> Outcome {
         Outcome { mode: 0, mfa_max_age_s: 0, ..self }
     }
 }
@@ -54,7 +52,7 @@ fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
     let mut candidates = 0;
     for number in 0..bundles {
         let half = number & 1;
-        let (set, candidate, compiled) = draw(&mut rng);
+        let Drawn { set, candidate, compiled } = draw(&mut rng, &generate::PORTS, 0, Vec::new());
         compiled.image.write(half, engine).unwrap();
         for _ in 0..requests {
             let request = generate::request(&mut rng, &wire(&set));
@@ -99,28 +97,6 @@ fn is_of_policy(reason: Reason) -> bool {
         || (R::RoleMissing.code()..=R::HostNotCovered.code()).contains(&reason.code())
 }
 
-/// Policies that are valid together, others that are tried beside them, and what becomes of both.
-fn draw(rng: &mut Rng) -> (PolicySet, PolicySet, Compiled) {
-    loop {
-        let (policies, tried) = (generate::policies(rng), generate::policies(rng));
-        if let (Ok(set), Ok(candidate)) = (PolicySet::new(policies.clone()), PolicySet::new(tried.clone())) {
-            let tried = Some(Candidate { name: "tried".to_owned(), policies: tried });
-            let compiled = compile(&Bundle { policies, candidate: tried, ..Bundle::default() }).unwrap();
-            assert_eq!(
-                compiled.tables.candidate.as_deref(),
-                Some("tried"),
-                "{:?}",
-                compiled.candidate_problem
-            );
-            return (set, candidate, compiled);
-        }
-    }
-}
-
-fn wire(set: &PolicySet) -> Vec<portcullis_wire::Policy> {
-    set.policies().iter().map(|policy| policy.wire().clone()).collect()
-}
-
 fn reference(set: &PolicySet, request: &Request, token: &Token) -> Outcome {
     let method = Method::parse(request.method.as_bytes());
     let host = (!request.host.is_empty()).then_some(request.host.as_str());
@@ -140,14 +116,19 @@ fn reference(set: &PolicySet, request: &Request, token: &Token) -> Outcome {
     let decision = set.decide(&asked, &token, NOW_S);
     Outcome {
         reason: decision.reason,
-        mode: match decision.mode {
-            Mode::Disabled => abi::mode::DISABLED,
-            Mode::Monitor => abi::mode::MONITOR,
-            Mode::Enforce => abi::mode::ENFORCE,
-        },
+        mode: mode(decision.mode),
         policy: decision.policy_id(set).map(str::to_owned),
         rule: decision.rule_id(set).map(str::to_owned),
         mfa_max_age_s: decision.mfa_max_age_s.unwrap_or(0),
+    }
+}
+
+/// As bpf/include/abi.h has it.
+pub fn mode(mode: Mode) -> u8 {
+    match mode {
+        Mode::Disabled => abi::mode::DISABLED,
+        Mode::Monitor => abi::mode::MONITOR,
+        Mode::Enforce => abi::mode::ENFORCE,
     }
 }
 
@@ -183,6 +164,11 @@ fn decide(
     let reason = engine.run("policy");
     let slot = engine.slot();
     assert_eq!(reason as u32, slot.u32(SlotField::REASON), "the program returns what it leaves in the slot");
+    outcomes(&slot, half, tables)
+}
+
+/// What a run left in the slot: what the live policies say, and the candidate's.
+pub fn outcomes(slot: &Slot<'_>, half: u32, tables: &Tables) -> (Outcome, Option<Outcome>) {
     let local = |index: u32, half_max: usize| {
         let index = (index as usize).checked_sub(1)?;
         assert_eq!(index / half_max, half as usize, "indices are of the half that decides");
@@ -200,7 +186,7 @@ fn decide(
         }
     };
     let (mode, max_age) = (slot.u32(SlotField::MODE) as u8, slot.u32(SlotField::MFA_MAX_AGE));
-    let live = outcome(reason as u32, SlotField::POLICY, SlotField::RULE, mode, max_age);
+    let live = outcome(slot.u32(SlotField::REASON), SlotField::POLICY, SlotField::RULE, mode, max_age);
     let candidate = (slot.u32(SlotField::CANDIDATE) == 1).then(|| {
         let reason = slot.u32(SlotField::CANDIDATE_REASON);
         outcome(reason, SlotField::CANDIDATE_POLICY, SlotField::CANDIDATE_RULE, 0, 0)

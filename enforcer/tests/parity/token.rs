@@ -39,7 +39,7 @@ const REVOKED: [(RevokedClaim, &str, Option<u64>); 4] = [
 ];
 
 /// Steps that verify a signature, by algorithm.
-const SIGNATURES: [(u32, &str); 4] = [
+pub const SIGNATURES: [(u32, &str); 4] = [
     (alg::RS256_2048, "jwt_rs256_2048"),
     (alg::RS256_3072, "jwt_rs256_3072"),
     (alg::RS256_4096, "jwt_rs256_4096"),

@@ -1,7 +1,9 @@
-//! Heads that are good, nearly good, and long.
+//! Request heads that are good, nearly good, and long: for comparing readers of HTTP/1.x.
 
-use portcullis_bpf::limits::HEAD_MAX;
-use portcullis_testkit::Rng;
+use crate::seed::Rng;
+
+/// The longest head that is read (bytes): `PC_HEAD_MAX`.
+pub const HEAD_MAX: usize = 16384;
 
 /// Heads between them with every construct that the parser knows.
 pub const SAMPLES: &[&[u8]] = &[
@@ -12,6 +14,7 @@ pub const SAMPLES: &[&[u8]] = &[
 ];
 
 /// A head with one part that can be of any length.
+#[derive(Clone, Copy, Debug)]
 pub struct Long {
     before: &'static str,
     fill: &'static str,
