@@ -13,10 +13,10 @@ mod cache;
 mod candidate;
 #[path = "live/client.rs"]
 mod client;
-#[path = "live/delivery.rs"]
-mod delivery;
 #[path = "corpus/corpus.rs"]
 mod corpus;
+#[path = "live/delivery.rs"]
+mod delivery;
 #[path = "live/enforce.rs"]
 mod enforce;
 #[path = "live/guard.rs"]
@@ -31,16 +31,16 @@ mod monitor;
 mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
-#[path = "live/plane.rs"]
-mod plane;
+#[path = "live/parity.rs"]
+mod parity;
 #[path = "live/peer.rs"]
 mod peer;
+#[path = "live/plane.rs"]
+mod plane;
 #[path = "live/segments.rs"]
 mod segments;
 #[path = "live/servers.rs"]
 mod servers;
-#[path = "live/parity.rs"]
-mod parity;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/swap.rs"]

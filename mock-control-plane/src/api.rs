@@ -107,6 +107,9 @@ fn access(routes: Routes) -> Routes {
         GET "policies/{policy}" OK "A policy" policies::get;
         PUT "policies/{policy}" OK "Replaces a policy" policies::replace;
         DELETE "policies/{policy}" NO_CONTENT "Deletes a policy" policies::delete;
+        GET "candidate" OK "Policies on trial" policies::candidate;
+        PUT "candidate" OK "Puts policies on trial beside the live ones, in the place of others" policies::try_candidate;
+        DELETE "candidate" NO_CONTENT "Ends the trial" policies::end_trial;
         GET "logs" OK "Queries the access log: newest first, or oldest first from a number on" logs::query;
         POST "logs" ACCEPTED "Takes records of the access log; a numbered batch counts once" logs::ingest;
         GET "logs/streams" OK "How far the records of each agent came" logs::streams;

@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 
 use portcullis_token::mint::SigningKey;
-use portcullis_wire::{Bundle, Issuer, Jwk, Policy};
+use portcullis_wire::{Bundle, Candidate, Issuer, Jwk, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
@@ -38,6 +38,9 @@ use crate::sync_log::SyncLog;
 use crate::throttle::Throttle;
 use crate::ticket::Tickets;
 use crate::{Problem, TenantConfig};
+
+/// Key of the row of [`Tenant::candidate`].
+pub(crate) const CANDIDATE: &str = "candidate";
 
 /// Everything.
 #[derive(Default)]
@@ -73,6 +76,8 @@ pub(crate) struct Tenant {
     pub agents: Table<AgentRow>,
     /// Policies by identifier.
     pub policies: Table<Policy>,
+    /// Policies on trial, one set at most, under [`CANDIDATE`].
+    pub candidate: Table<Candidate>,
     /// Signing keys.
     pub keys: KeyRing,
     /// The access log.
@@ -354,6 +359,7 @@ impl Tenant {
             leeway_s,
             agents: Table::default(),
             policies: Table::default(),
+            candidate: Table::default(),
             keys: KeyRing::new(format!("{name}-1"), key, now_s),
             logs: Log::default(),
             version: Version::default(),
@@ -402,6 +408,7 @@ impl Tenant {
             leeway_s,
             agents: Table::load("agent", &mut stored)?,
             policies: Table::load("policy", &mut stored)?,
+            candidate: Table::load("candidate", &mut stored)?,
             keys: KeyRing::load(&mut stored, keys)?,
             logs: Log::load(&mut stored, logs_forgotten)?,
             version: Version(watch::Sender::new(version)),
@@ -449,6 +456,7 @@ impl Tenant {
             leeway_s,
             agents,
             policies,
+            candidate,
             keys,
             logs,
             version,
@@ -469,6 +477,7 @@ impl Tenant {
         } = self;
         agents.drain("agent", changes);
         policies.drain("policy", changes);
+        candidate.drain("candidate", changes);
         keys.drain(changes);
         logs.drain(changes);
         directory.drain(changes);
@@ -520,7 +529,7 @@ impl Tenant {
             issuers: vec![issuer],
             policies: self.policies.values().cloned().collect(),
             revocations: self.revocations.list(&self.issuer),
-            candidate: None,
+            candidate: self.candidate.get(CANDIDATE).cloned(),
         }
     }
 

@@ -215,7 +215,8 @@ fn expected(record: &Record, port: u16, now_s: u64, rules: &Rules) -> Row {
         }
     });
     let shown = resource.filter(|(resource, _)| {
-        resource.path.len() <= PATH_SHOWN && resource.host.as_ref().is_none_or(|host| host.len() <= HOST_SHOWN)
+        resource.path.len() <= PATH_SHOWN
+            && resource.host.as_ref().is_none_or(|host| host.len() <= HOST_SHOWN)
     });
     let shown = shown.map(|(resource, head)| {
         let method = String::from_utf8_lossy(head.method_token()).chars().take(METHOD_SHOWN).collect();

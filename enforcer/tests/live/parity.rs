@@ -153,7 +153,8 @@ impl Play {
         let policies = vec![policy(port, None, "doctor"), policy(port, Some("b.example"), "nurse")];
         let (issuers, sign) = signer();
         stage.apply_policies(policies, issuers);
-        let [doctor, admin] = [&["doctor"][..], &["doctor", "nurse", "admin"]].map(|roles| sign(roles, NOW_S + 600));
+        let [doctor, admin] =
+            [&["doctor"][..], &["doctor", "nurse", "admin"]].map(|roles| sign(roles, NOW_S + 600));
         let expired = sign(&["doctor", "nurse", "admin"], NOW_S);
         Play { stage, port, doctor, admin, expired }
     }
@@ -202,7 +203,8 @@ fn streams(play: &Play) -> Vec<(&'static str, Vec<u8>)> {
     let Play { doctor, admin, expired, .. } = play;
     let host = "Host: a.example";
     let get = |path: &str, token| request(&format!("GET {path} HTTP/1.1"), &[host], token, b"");
-    let chunked = b"5;x=\"y\"\r\nhello\r\n1B\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n0\r\nTrailer: t\r\nOther:\r\n\r\n";
+    let chunked =
+        b"5;x=\"y\"\r\nhello\r\n1B\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n0\r\nTrailer: t\r\nOther:\r\n\r\n";
     let framed = |fields: &[&str], token, body: &[u8]| {
         request("POST /orders HTTP/1.1", &[&[host], fields].concat(), token, body)
     };
@@ -212,9 +214,18 @@ fn streams(play: &Play) -> Vec<(&'static str, Vec<u8>)> {
         ("denied, expired", get("/a", Some(expired))),
         ("denied behind allowed", [get("/health", None), get("/admin/a", Some(doctor))].concat()),
         ("allowed behind denied", [get("/a", None), get("/admin/a", Some(admin))].concat()),
-        ("length", [framed(&["Content-Length: 43"], Some(doctor), &smuggled(43)), get("/health", None)].concat()),
-        ("length, denied", [framed(&["Content-Length: 43"], None, &smuggled(43)), get("/health", None)].concat()),
-        ("chunked", [framed(&["Transfer-Encoding: chunked"], Some(doctor), chunked), get("/a", None)].concat()),
+        (
+            "length",
+            [framed(&["Content-Length: 43"], Some(doctor), &smuggled(43)), get("/health", None)].concat(),
+        ),
+        (
+            "length, denied",
+            [framed(&["Content-Length: 43"], None, &smuggled(43)), get("/health", None)].concat(),
+        ),
+        (
+            "chunked",
+            [framed(&["Transfer-Encoding: chunked"], Some(doctor), chunked), get("/a", None)].concat(),
+        ),
         ("chunked, denied", framed(&["Transfer-Encoding: chunked"], None, chunked)),
         (
             "bad chunk",
@@ -222,7 +233,8 @@ fn streams(play: &Play) -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "expect",
-            [framed(&["Expect: 100-continue", "Content-Length: 3"], Some(doctor), b"abc"), get("/a", None)].concat(),
+            [framed(&["Expect: 100-continue", "Content-Length: 3"], Some(doctor), b"abc"), get("/a", None)]
+                .concat(),
         ),
         (
             "head",

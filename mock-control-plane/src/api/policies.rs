@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
-use portcullis_wire::{Mode, Policy, Rule};
+use portcullis_wire::{Candidate, Mode, Policy, Rule};
 use serde_json::{Value, json};
 
 use crate::extract::{Body, Manager};
 use crate::server::Shared;
-use crate::store::Tenant;
+use crate::store::{CANDIDATE, Tenant};
 use crate::{FieldError, Problem, secret};
 
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "*"];
@@ -100,6 +100,72 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `GET …/candidate`
+pub(super) async fn candidate(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<Candidate>, Problem> {
+    let store = shared.store();
+    let tenant = store.tenant(&manager.tenant)?;
+    tenant.candidate.get(CANDIDATE).cloned().map(Json).ok_or_else(|| gone("candidate"))
+}
+
+/// `PUT …/candidate`
+pub(super) async fn try_candidate(
+    State(shared): State<Shared>,
+    manager: Manager,
+    Body(mut candidate): Body<Candidate>,
+) -> Result<Json<Candidate>, Problem> {
+    let mut errors = Vec::new();
+    if candidate.name.trim().is_empty() || candidate.name.len() > 240 {
+        errors.push(FieldError::new("/name", "give the candidate a name of at most 240 bytes"));
+    }
+    if candidate.policies.len() > POLICIES_MAX {
+        errors.push(FieldError::new("/policies", format!("more than {POLICIES_MAX} policies")));
+    }
+    let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for (n, policy) in candidate.policies.iter_mut().enumerate() {
+        let at = format!("/policies/{n}");
+        errors.extend(
+            field_errors(policy).into_iter().map(|FieldError { pointer, detail }| FieldError {
+                pointer: format!("{at}{pointer}"),
+                detail,
+            }),
+        );
+        if policy.id.is_empty() {
+            policy.id.clone_from(&policy.name);
+        }
+        if !ids.insert(policy.id.clone()) {
+            errors
+                .push(FieldError::new(format!("/policies/{n}/id"), format!("`{}` is used twice", policy.id)));
+        }
+        let host = policy.host_match.as_ref().map(|host| host.to_ascii_lowercase());
+        if !places.insert((policy.port_match, host)) {
+            let detail = "another policy of the candidate has the same port and host";
+            errors.push(FieldError::new(format!("/policies/{n}/host_match"), detail));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    if tenant.candidate.get(CANDIDATE) != Some(&candidate) {
+        tenant.candidate.insert(CANDIDATE.to_owned(), candidate.clone());
+        tenant.version.bump();
+    }
+    Ok(Json(candidate))
+}
+
+/// `DELETE …/candidate`
+pub(super) async fn end_trial(State(shared): State<Shared>, manager: Manager) -> Result<StatusCode, Problem> {
+    let mut store = shared.store();
+    let tenant = store.tenant_mut(&manager.tenant)?;
+    tenant.candidate.remove(CANDIDATE).ok_or_else(|| gone("candidate"))?;
+    tenant.version.bump();
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn put(tenant: &mut Tenant, policy: Policy) -> Policy {
     // An unchanged policy is not a new generation: agents would reload for nothing.
     if tenant.policies.get(&policy.id) != Some(&policy) {
@@ -110,6 +176,11 @@ fn put(tenant: &mut Tenant, policy: Policy) -> Policy {
 }
 
 fn check(policy: &Policy) -> Result<(), Problem> {
+    let errors = field_errors(policy);
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+fn field_errors(policy: &Policy) -> Vec<FieldError> {
     let Policy { id, name, port_match, host_match, mode: _, default_action: _, rules } = policy;
     let mut errors = Vec::new();
     if name.trim().is_empty() {
@@ -140,7 +211,7 @@ fn check(policy: &Policy) -> Result<(), Problem> {
             errors.push(FieldError::new(format!("/rules/{n}/id"), format!("`{}` is used twice", rule.id)));
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    errors
 }
 
 fn check_rule(rule: &Rule, at: &str, errors: &mut Vec<FieldError>) {
@@ -150,6 +221,10 @@ fn check_rule(rule: &Rule, at: &str, errors: &mut Vec<FieldError>) {
     }
     if !rule.path_pattern.starts_with('/') {
         errors.push(FieldError::new(format!("{at}/path_pattern"), "must start with `/`"));
+    }
+    if let Some(other) = rule.upgrade.iter().find(|protocol| *protocol != "websocket") {
+        let detail = format!("`{other}` cannot be allowed; write `websocket`, or leave the field out");
+        errors.push(FieldError::new(format!("{at}/upgrade"), detail));
     }
     if rule.mfa_max_age_s.is_some() && !rule.require_mfa {
         errors.push(FieldError::new(

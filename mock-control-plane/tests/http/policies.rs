@@ -124,3 +124,47 @@ fn only_the_api_key_of_the_tenant_manages() {
     // A tenant that does not exist looks like a wrong key.
     plane.send("GET", "/manage/v1/nobody/access/policies", &[("x-api-key", API_KEY)], b"").problem(401);
 }
+
+#[test]
+fn a_candidate_stands_in_the_bundle_while_it_is_on_trial() {
+    let plane = Plane::start();
+    let agent = plane.agent();
+    plane.manage("POST", "access/policies", policy("live", 80)).created();
+    let before = plane.bundle(&agent);
+    assert_eq!(before.candidate, None);
+    let tried = json!({ "name": "stricter", "policies": [policy("next", 80)] });
+    plane.manage("PUT", "access/candidate", tried.clone()).ok();
+    let bundle = plane.bundle(&agent);
+    assert!(bundle.version > before.version);
+    assert_eq!(bundle.policies, before.policies);
+    assert_eq!(bundle.candidate.as_ref().map(|tried| tried.name.as_str()), Some("stricter"));
+    assert_eq!(plane.manage("GET", "access/candidate", Value::Null).ok()["policies"][0]["id"], "next");
+    // The same again is nothing new.
+    plane.manage("PUT", "access/candidate", tried).ok();
+    assert_eq!(plane.bundle(&agent).version, bundle.version);
+    assert_eq!(plane.manage("DELETE", "access/candidate", Value::Null).status, 204);
+    assert_eq!(plane.bundle(&agent).candidate, None);
+    assert_eq!(plane.manage("DELETE", "access/candidate", Value::Null).status, 404);
+}
+
+#[test]
+fn a_candidate_that_is_wrong_is_refused_with_every_place() {
+    let plane = Plane::start();
+    let mut twice = policy("next", 80);
+    twice["rules"] = json!([{ "method": "GET", "path_pattern": "a", "upgrade": ["h2c"] }]);
+    let tried = json!({ "name": "", "policies": [policy("next", 80), twice] });
+    let answer = plane.manage("PUT", "access/candidate", tried);
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    let places: Vec<&str> =
+        answer.body["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "/name",
+            "/policies/1/rules/0/path_pattern",
+            "/policies/1/rules/0/upgrade",
+            "/policies/1/id",
+            "/policies/1/host_match"
+        ]
+    );
+}
