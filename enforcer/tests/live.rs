@@ -13,6 +13,8 @@ mod client;
 mod delivery;
 #[path = "live/enforce.rs"]
 mod enforce;
+#[path = "live/fragments.rs"]
+mod fragments;
 #[path = "live/guard.rs"]
 mod guard;
 #[path = "live/lifecycle.rs"]
