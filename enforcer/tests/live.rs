@@ -19,6 +19,8 @@ mod corpus;
 mod delivery;
 #[path = "live/enforce.rs"]
 mod enforce;
+#[path = "live/fragments.rs"]
+mod fragments;
 #[path = "live/guard.rs"]
 mod guard;
 #[path = "live/lifecycle.rs"]

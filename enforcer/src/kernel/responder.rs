@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** what happens here never lets a byte through to an application; injection goes to clients only.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -62,6 +63,8 @@ struct Worker {
     diag: Diag,
     /// Connections that were told to close, and until when they may.
     closing: Vec<(Instant, Connection)>,
+    /// Connections answered last: `pc_inject` asks again by cookie alone, and only soon.
+    recent: VecDeque<Connection>,
     counters: Arc<Counters>,
     mode: DenyMode,
     beaten: Option<Instant>,
@@ -74,6 +77,8 @@ const BEAT_FOR: Duration = Duration::from_millis(300);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// An injected reply is with TCP after so long.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(50);
+/// More than records fit into the ring: what is asked again was answered less than a ring ago.
+const RECENT: usize = 4096;
 /// Replies handled between two looks at the clock.
 const BURST: usize = 64;
 
@@ -104,6 +109,7 @@ impl Responder {
             channel,
             diag: Diag::default(),
             closing: Vec::new(),
+            recent: VecDeque::with_capacity(RECENT),
             counters: counters.clone(),
             mode,
             beaten: None,
@@ -179,7 +185,7 @@ impl Worker {
     }
 
     fn handle(&mut self, reply: &Reply) {
-        let connection = connection(reply);
+        let connection = self.connection(reply);
         if reply.kind != reply_kind::SEND {
             // A reply that was injected a moment ago may still be with the kernel's worker: it would be lost. Nothing
             // passes meanwhile.
@@ -211,6 +217,20 @@ impl Worker {
                 self.destroy(&connection);
             }
         }
+    }
+
+    /// The connection of a record.
+    fn connection(&mut self, reply: &Reply) -> Connection {
+        if reply.dport != 0 {
+            let connection = connection(reply);
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(connection);
+            return connection;
+        }
+        let known = self.recent.iter().rfind(|known| known.cookie == reply.cookie);
+        known.copied().unwrap_or_else(|| connection(reply))
     }
 
     /// What time brings: the beat, and connections that had to close and did not.

@@ -43,19 +43,26 @@ fn statuses(client: &mut Client, asked: usize) -> Vec<u16> {
 #[test]
 fn a_denial_reaches_a_client_that_has_shut_its_side_down() {
     need!(Bpf, BpfFs, Cgroup2);
-    let (_world, app, _, bad) = world("fin", mannered);
-    for round in 0..20 {
+    // It does not close at once, however late the agent is.
+    let app = || App::mannered(Manner { pause: Duration::from_secs(2), patient: true });
+    let (_world, app, _, bad) = world("fin", app);
+    let ask = |same_segment: bool| {
         let mut client = Client::connect(app.addr);
-        match round % 2 {
-            0 => client.send_last(&bad),
-            _ => {
-                client.send(&bad);
-                client.finish();
-            }
+        if same_segment {
+            client.send_last(&bad);
+        } else {
+            client.send(&bad);
+            client.finish();
         }
-        assert_eq!(client.response().expect("a response").status, 401, "round {round}");
+        assert_eq!(client.response().expect("a response").status, 401, "in one segment: {same_segment}");
         assert!(client.ends());
-    }
+    };
+    thread::scope(|scope| {
+        for n in 0..20 {
+            let ask = &ask;
+            scope.spawn(move || ask(n % 2 == 0));
+        }
+    });
     assert_eq!((app.requests(), app.bytes().len(), app.errors()), (0, 0, 0));
 }
 
