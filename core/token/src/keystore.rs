@@ -25,7 +25,8 @@ pub struct TrustedIssuer {
     audiences: Vec<String>,
     leeway_s: u32,
     keys: Vec<VettedKey>,
-    pub(crate) revocations: Revocations,
+    /// Absent: nobody asked for revocations to be looked at.
+    pub(crate) revocations: Option<Revocations>,
 }
 
 /// A key (or an entry of the configuration) that is left out, and why.
@@ -66,14 +67,16 @@ impl KeyStore {
         (store, problems)
     }
 
-    /// The same keys; tokens that these name are refused. Those of issuers that are not trusted are refused anyway.
+    /// The same keys; tokens that these name are refused, and tokens with a claim that is too long to be looked up.
+    /// Those of issuers that are not trusted are refused anyway.
     #[must_use]
     pub fn with_revocations(mut self, revocations: &[Revocation]) -> KeyStore {
         for issuer in &mut self.issuers {
-            issuer.revocations = Revocations::default();
+            let mut revoked = Revocations::default();
             for revocation in revocations.iter().filter(|one| one.issuer == issuer.issuer) {
-                issuer.revocations.add(revocation);
+                revoked.add(revocation);
             }
+            issuer.revocations = Some(revoked);
         }
         self
     }
@@ -113,7 +116,7 @@ impl TrustedIssuer {
             audiences: accepted,
             leeway_s: *leeway_s,
             keys,
-            revocations: Revocations::default(),
+            revocations: None,
         }
     }
 
