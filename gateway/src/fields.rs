@@ -50,7 +50,10 @@ pub(crate) fn for_application(headers: &mut HeaderMap, caller: &Caller, way: Way
     headers.remove(EXPECT);
     headers.remove(PROXY_AUTHORIZATION);
     if trailers {
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-10.1.4
+        //# A sender of TE MUST also send a "TE" connection option within the Connection header field
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     remove(headers, is_ours);
     if way.policy == Forwarded::Set {
@@ -233,7 +236,7 @@ mod tests {
             ("Accept", "*/*"),
         ];
         assert_eq!(left(&sent), ["accept: */*"]);
-        assert_eq!(left(&[("TE", "gzip, trailers")]), ["te: trailers"]);
+        assert_eq!(left(&[("TE", "gzip, trailers")]), ["connection: te", "te: trailers"]);
     }
 
     #[test]
