@@ -230,6 +230,15 @@ enum pc_state {
 
 enum { PC_CONN_CONTROLLED = 1 /* its socket is in pc_socks: every byte meets the verdict program */ };
 
+/*
+ * Some servers take the end of the stream for the end of a request's head, and act on what they have of it.  So the
+ * application must not see the client's end (FIN) while it holds a part of a head, nor while that is not known.
+ */
+enum {
+	PC_TORN_HELD = 1,   /* it holds a part of a head, which was not allowed */
+	PC_TORN_JUDGED = 2, /* a buffer is being judged */
+};
+
 /* pc_conns: HASH u64 socket cookie -> pc_conn.  User space reads it, and writes only the entries of its self-test. */
 struct pc_conn {
 	u64 remain; /* bytes of body or chunk left */
@@ -251,6 +260,8 @@ struct pc_conn {
 	u32 trailer;      /* bytes of the trailer section */
 	u32 memo;         /* the last request was kept (lib/memo.h) */
 	u32 memo_vain;    /* requests kept since one was recognised */
+	u32 torn;         /* PC_TORN_*: the client's end must not reach the application */
+	u32 pad;
 };
 
 /* ---- records ------------------------------------------------------------------------------------------ */

@@ -164,6 +164,7 @@ struct pc_run {
 	u32 reply_due;   /* a reply was due when the buffer arrived */
 	u32 event;       /* 1: the decision in hand is not reported yet */
 	u32 passed_head; /* a complete head of this buffer is to be passed */
+	u32 passed_body; /* body of an allowed request is in this buffer */
 	u32 close;       /* the reply must close the connection */
 	u32 cache_hit;   /* the token in hand was known */
 	u32 memo;        /* PC_MEMO_*: the head in hand was recognised */

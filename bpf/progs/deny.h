@@ -12,13 +12,36 @@
 
 #include "event.h"
 
-/* Drops without waking the reader.  SK_DROP: there is no sink, the drop wakes it. */
-static __always_inline int pc_drop_silently(struct __sk_buff *skb)
+/*
+ * Whether more buffers wait behind this one while the reader itself has the programs run (tcp_bpf_recvmsg_parser, for
+ * what came before it read for the first time).  A silent drop ends that pass, and a reader that then finds its queue
+ * not empty gets EAGAIN.  A plain drop goes on to the next buffer; the wake-up at the end meets nobody, since the reader
+ * is awake.
+ */
+static __always_inline int pc_more(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+
+	return tp && tp->inet_conn.icsk_inet.sk.sk_receive_queue.qlen &&
+	       tp->inet_conn.icsk_inet.sk.sk_lock.owned;
+}
+
+/* SK_PASS: the buffer will go to the sink, which drops it without waking the reader.  SK_DROP: there is no sink. */
+static __always_inline int pc_sink(struct __sk_buff *skb)
 {
 	u64 key = 0;
 
 	PC_COUNT_N(dropped_bytes, skb->len);
 	return bpf_sk_redirect_hash(skb, &pc_sinks, &key, 0);
+}
+
+/* Drops without waking the reader, unless there is no sink. */
+static __always_inline int pc_drop_silently(struct __sk_buff *skb)
+{
+	int verdict = pc_sink(skb);
+
+	return pc_more(skb) ? SK_DROP : verdict;
 }
 
 /* Texts from the longest to the shortest; what a short request has no room for is left out.  A 401 must carry a
@@ -220,9 +243,7 @@ PC_FN int pc_deny(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 		u32 agent_close = close || queued;
 
 		pc_reply_fill(skb, s, r, PC_REPLY_SEND, agent_close);
-		int verdict = pc_drop_silently(skb);
-
-		if (verdict == SK_PASS) {
+		if (pc_sink(skb) == SK_PASS) {
 			if (agent_close) {
 				conn->state = PC_ST_POISON;
 				conn->closing = 1;
@@ -230,7 +251,7 @@ PC_FN int pc_deny(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 			__sync_fetch_and_add(&conn->pending, 1);
 			bpf_ringbuf_submit(r, 0);
 			PC_COUNT(replies_agent);
-			return verdict;
+			return pc_more(skb) ? SK_DROP : SK_PASS;
 		}
 		bpf_ringbuf_discard(r, 0);
 	}

@@ -80,8 +80,12 @@ struct {
 struct sk_buff_head {
 	u32 qlen;
 };
+typedef struct {
+	int owned;
+} socket_lock_t;
 struct sock {
 	struct sk_buff_head sk_receive_queue;
+	socket_lock_t sk_lock;
 };
 struct inet_sock {
 	struct sock sk;

@@ -79,6 +79,10 @@ static __always_inline int pc_sequence(struct __sk_buff *skb, struct pc_conn *co
 {
 	u32 seq = skb->cb[0], overlap = conn->exp_seq - seq;
 
+	/* before exp_seq says that the buffer was seen */
+	conn->torn |= PC_TORN_JUDGED;
+	PC_FENCE;
+
 	if (conn->skbs == 0 && overlap) {
 		/* TCP Fast Open: data of the SYN was queued before the connection was established */
 		struct tcp_sock *tp = pc_tcp(skb);
@@ -148,6 +152,7 @@ static __always_inline int pc_unreadable(struct __sk_buff *skb, struct pc_conn *
 	if (conn->pending || conn->state == PC_ST_POISON || !port || port->enforce[half])
 		return pc_kill(skb, 0, conn);
 	conn->state = PC_ST_OPAQUE;
+	conn->torn = 0;
 	PC_COUNT_N(passed_bytes, skb->len);
 	return SK_PASS;
 }
@@ -174,8 +179,10 @@ int pc_http(struct __sk_buff *skb)
 			return pc_unreadable(skb, conn);
 		}
 		r = pc_quick(skb, conn);
-		if (r >= 0)
+		if (r >= 0) {
+			conn->torn &= ~PC_TORN_JUDGED;
 			return r;
+		}
 		s = pc_slot_claim(conn);
 		if (!s) {
 			PC_COUNT(no_slot);
@@ -194,6 +201,8 @@ int pc_http(struct __sk_buff *skb)
 	}
 	if (r == PC_STEP_KEEP)
 		pc_head_keep(skb, s, conn);
+	if (!conn->head_n && s->run.outcome == PC_OUT_PASS && conn->state != PC_ST_POISON)
+		conn->torn &= ~PC_TORN_HELD;
 	if (r == PC_STEP_TOKEN) {
 		s->run.phase = PC_PHASE_TOKEN;
 		s->run.verify_start_ns = bpf_ktime_get_boot_ns();
@@ -207,6 +216,8 @@ int pc_http(struct __sk_buff *skb)
 		pc_settle(s, conn);
 	}
 	r = pc_finish(skb, s, conn);
+	PC_FENCE;
+	conn->torn &= ~PC_TORN_JUDGED;
 	pc_slot_release(s, conn);
 	return r;
 }

@@ -124,6 +124,9 @@ PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
 	} else {
 		PC_COUNT(denied);
 		conn->denied = 1;
+		/* RFC 9112 section 9.3: who asks for the end, and who speaks 1.0 without keep-alive, waits for it */
+		if ((s->h.seen & PC_H_CLOSE) || (!s->h.minor && !(s->h.seen & PC_H_KEEP)))
+			s->run.close = 1;
 		pc_outcome_denied(s);
 		return s->run.outcome == PC_OUT_KILL ? PC_STEP_STOP : PC_STEP_GO;
 	}
@@ -228,9 +231,13 @@ static __always_inline int pc_head_keep(struct __sk_buff *skb, struct pc_slot *s
 {
 	u64 cookie = bpf_get_socket_cookie(skb);
 
+	/* the end of the stream comes with it: some servers take that for the end of the head */
+	if (skb->cb[1] != conn->exp_seq)
+		return pc_refuse(s, conn, PC_R_BAD_HEADER, 0);
 	if (bpf_map_update_elem(&pc_heads, &cookie, s->head, BPF_ANY))
 		return pc_refuse(s, conn, PC_R_NO_CAPACITY, 0);
 	conn->head_n = s->n;
+	conn->torn |= PC_TORN_HELD;
 	s->run.off = s->run.len;
 	return PC_STEP_STOP;
 }
@@ -382,6 +389,8 @@ PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 
 	if (conn->denied && s->run.outcome == PC_OUT_PASS)
 		pc_outcome(s, s->run.off ? PC_OUT_KILL : PC_OUT_BODY);
+	if (!conn->denied)
+		s->run.passed_body = 1;
 	if (conn->state == PC_ST_BODY) {
 		u64 k = avail > conn->remain ? conn->remain : avail;
 
@@ -495,7 +504,8 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 	}
 	switch (s->run.outcome) {
 	case PC_OUT_PASS:
-		if (s->run.passed_head) {
+		/* With its body too: what was written before the request's end (100 Continue) is not its response. */
+		if (s->run.passed_head || s->run.passed_body) {
 			conn->owed = 1;
 			conn->pass_wseq = tp ? tp->write_seq : 0;
 		}

@@ -470,6 +470,10 @@ twin! {
         memo: u32,
         /// Requests kept since one was recognised.
         memo_vain: u32,
+        /// The client's end must not reach the application.
+        torn: u32,
+        /// Zero.
+        pad: u32,
     }
 }
 twin! {
