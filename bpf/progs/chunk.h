@@ -6,7 +6,7 @@
 #ifndef PC_CHUNK_H
 #define PC_CHUNK_H
 
-#include "maps.h"
+#include "../lib/http1.h"
 #include "../lib/path.h"
 
 /* Body bytes are read to s->head behind the method of the request, which a record still has to show. */
@@ -136,6 +136,7 @@ static long pc_chunk_step(u32 i PC_UNUSED, struct pc_chunk_ctx *x)
 	return 0;
 }
 
+#ifndef PC_HOST
 /* Consumes chunked body at off of the buffer: bytes taken, or negative when malformed. */
 PC_FN int pc_chunked(struct __sk_buff *skb, struct pc_conn *conn, struct pc_slot *s, u32 off, u32 avail)
 {
@@ -161,5 +162,6 @@ PC_FN int pc_chunked(struct __sk_buff *skb, struct pc_conn *conn, struct pc_slot
 	bpf_loop(PC_HEAD_MAX, pc_chunk_step, &x, 0);
 	return s->h.lines ? -PC_R_BAD_CHUNK : (int)s->h.hend;
 }
+#endif
 
 #endif

@@ -29,6 +29,8 @@ pub enum Need {
     Nextest,
     /// Boots other kernels.
     Vm,
+    /// libFuzzer and the address sanitizer, for the clang of [`Need::Build`].
+    Fuzz,
     /// What benchmarks compare with.
     Peers,
 }
@@ -94,6 +96,8 @@ enum Probe {
     Program(&'static str),
     /// A file below /usr/include.
     Header(&'static str),
+    /// A file below the runtimes of clang 19.
+    Runtime(&'static str),
 }
 
 // === impl Item ===
@@ -109,6 +113,9 @@ impl Item {
             }
             Probe::Program(name) => sh::which(name).is_some(),
             Probe::Header(name) => Path::new("/usr/include").join(name).is_file(),
+            Probe::Runtime(name) => {
+                Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name).is_file()
+            }
         }
     }
 }

@@ -1,14 +1,10 @@
 //! The head parser, paths and hosts in C against core/http: two implementations that share no code must say the same
 //! of every head, reason included.
 
-#![cfg(feature = "host")]
-
-mod sides;
-
 use portcullis_bpf::{host::Host, limits::HEAD_MAX};
 use portcullis_testkit::{Rng, heads, seed};
 
-use sides::Comparison;
+use portcullis_fuzz::head::{self as sides, Comparison};
 
 /// Generated heads, and as many mutations of them.
 const HEADS: usize = 60_000;

@@ -23,11 +23,15 @@ const SHOWN_MAX: usize = 12;
 /// What is said of the bytes at the start of a stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Told {
+    /// A whole head.
     Head(Head),
+    /// Fine so far; the rest is missing.
     More,
+    /// Not acceptable, for this reason's number.
     Refused(i32),
 }
 
+/// A head, read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Head {
     length: usize,
@@ -47,8 +51,11 @@ pub struct Head {
 /// Compares, counts, and keeps what differs.
 pub struct Comparison {
     host: Host,
+    /// Heads that both accepted.
     pub accepted: usize,
+    /// Heads that both refused.
     pub refused: usize,
+    /// What for.
     pub reasons: BTreeSet<i32>,
     differences: Vec<String>,
 }
@@ -63,6 +70,7 @@ impl Default for Comparison {
 }
 
 impl Comparison {
+    /// Compares what both sides make of these bytes.
     pub fn compare(&mut self, bytes: &[u8]) {
         let kernel = kernel(&mut self.host, bytes);
         let model = model(bytes);
@@ -91,6 +99,10 @@ impl Comparison {
         }
     }
 
+    /// Fails when there was a difference.
+    ///
+    /// # Panics
+    /// With the first of them.
     pub fn finish(&self) {
         let differences = &self.differences;
         assert!(
