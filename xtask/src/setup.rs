@@ -113,9 +113,7 @@ impl Item {
             }
             Probe::Program(name) => sh::which(name).is_some(),
             Probe::Header(name) => Path::new("/usr/include").join(name).is_file(),
-            Probe::Runtime(name) => {
-                Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name).is_file()
-            }
+            Probe::Runtime(name) => Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name).is_file(),
         }
     }
 }
@@ -257,6 +255,12 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Build, probe: Probe::Header("zlib.h"), package: "zlib1g-dev" },
     Item { need: Need::Format, probe: Probe::Program("clang-format-19"), package: "clang-format-19" },
     Item { need: Need::Serve, probe: Probe::Program("nginx"), package: "nginx-light" },
+    Item {
+        need: Need::Fuzz,
+        probe: Probe::Runtime("libclang_rt.fuzzer-x86_64.a"),
+        package: "libclang-rt-19-dev",
+    },
+    Item { need: Need::Fuzz, probe: Probe::Program("g++"), package: "g++" },
     Item { need: Need::Peers, probe: Probe::Program("haproxy"), package: "haproxy" },
     Item { need: Need::Peers, probe: Probe::Program("openssl"), package: "openssl" },
     Item { need: Need::Peers, probe: Probe::Program("taskset"), package: "util-linux" },
