@@ -8,7 +8,6 @@ use std::sync::Arc;
 use portcullis_enforcer::compile::{Compiled, compile};
 use portcullis_policy::PolicySet;
 use portcullis_testkit::Rng;
-use portcullis_token::KeyStore;
 use portcullis_wire::{Bundle, Candidate, Issuer, Policy};
 
 pub mod policies;
@@ -59,13 +58,6 @@ impl Corpus {
     /// Who signs.
     pub fn issuers(&self) -> Vec<Issuer> {
         self.tokens.issuers()
-    }
-
-    /// Their keys, as the model keeps them.
-    pub fn keys(&self) -> KeyStore {
-        let (keys, problems) = KeyStore::new(&self.issuers());
-        assert!(problems.is_empty(), "{problems:?}");
-        keys
     }
 
     /// The next policies.
