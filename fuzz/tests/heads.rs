@@ -11,7 +11,7 @@ const HEADS: usize = 60_000;
 
 #[test]
 fn generated_heads() {
-    assert_eq!(heads::HEAD_MAX, HEAD_MAX);
+    assert_eq!(heads::HEAD_BYTES, HEAD_MAX);
     let mut rng = Rng::new(seed());
     let mut comparison = Comparison::default();
     for _ in 0..HEADS {

@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** what is drawn is a function of the seed; keys are fresh, so the octets of signatures are not.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
+
 use std::sync::Arc;
 
 use portcullis_enforcer::compile::{Compiled, compile};

@@ -388,7 +388,14 @@ impl Link<'_> {
     /// The segments that were sent.
     fn history(&self) -> String {
         let lines = self.sent.iter().map(|segment| format!("\n  {}", segment.escape_ascii()));
-        format!("port {}, {:?}{}", self.port(), self.rows.last(), lines.collect::<String>())
+        let datapath = self.stage.world.datapath();
+        let (stats, responder) = (self.stage.world.stats(), datapath.responder_counts());
+        format!(
+            "port {}, {:?}, {stats:?}, responder {responder:?}{}",
+            self.port(),
+            self.rows.last(),
+            lines.collect::<String>()
+        )
     }
 }
 
