@@ -119,15 +119,18 @@ impl Stage {
 
     /// A new connection to one of the ports, from an address of its own.
     pub fn connect(&mut self, port: u16) -> Link<'_> {
-        self.connections += 1;
-        let [_, b, c, d] = (self.connections + 1).to_be_bytes();
-        // 127.0.0.0/8 is all this host.
-        let source = Ipv4Addr::new(127, b | 1, c, d);
         let at = self.ports().iter().position(|known| *known == port).expect("a port of the stage");
-        let stream = connect_from(source, self.apps[at].addr).expect("connecting");
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        self.apps[at].accepted.recv_timeout(PATIENCE).expect("accepted");
+        let (source, stream) = loop {
+            let (source, stream) = self.dial(at);
+            // The guard takes a connection by its local port, and that of a client can have the number of a protected
+            // one while the application has bound it on another address only.
+            let local = stream.local_addr().expect("address").port();
+            if !self.ports().contains(&local) {
+                break (source, stream);
+            }
+            drop(stream);
+            self.apps[at].ended.recv_timeout(PATIENCE).expect("ended");
+        };
         Link {
             stage: self,
             at,
@@ -140,6 +143,18 @@ impl Stage {
             over: false,
             sent: Vec::new(),
         }
+    }
+
+    fn dial(&mut self, at: usize) -> (Ipv4Addr, TcpStream) {
+        self.connections += 1;
+        let [_, b, c, d] = (self.connections + 1).to_be_bytes();
+        // 127.0.0.0/8 is all this host.
+        let source = Ipv4Addr::new(127, b | 1, c, d);
+        let stream = connect_from(source, self.apps[at].addr).expect("connecting");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        self.apps[at].accepted.recv_timeout(PATIENCE).expect("accepted");
+        (source, stream)
     }
 
     /// Compares the records since the last time with what the model expects of each source; how many there were.
