@@ -207,7 +207,9 @@ impl<'a> Target<'a> {
         let _ = fs::remove_dir_all(&self.kept);
         fs::create_dir_all(&self.kept).with_context(|| format!("making {}", self.kept.display()))?;
         let mut bytes = 0;
-        for (size, path) in inputs.iter().take(KEPT_MAX) {
+        // Of too many, some of every size: the small ones are the edges, the large ones reach deep.
+        let count = inputs.len().min(KEPT_MAX);
+        for (size, path) in (0..count).filter_map(|at| inputs.get(at * inputs.len() / count)) {
             bytes += size;
             if bytes > KEPT_BYTES_MAX {
                 break;
