@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 const REMEDY: &str =
     "`cargo xtask run` and `cargo xtask test` install it, or: apt-get install clang-19 llvm-19 libbpf-dev";
 
+/// More flags for the native build, for `cargo xtask fuzz`.
+const HOST_CFLAGS: &str = "PORTCULLIS_HOST_CFLAGS";
+
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -18,6 +21,7 @@ fn main() -> Result<()> {
         println!("cargo::rerun-if-changed={}", root.join(dir).display());
     }
     println!("cargo::rerun-if-env-changed=PORTCULLIS_CLANG");
+    println!("cargo::rerun-if-env-changed={HOST_CFLAGS}");
     let clang = env::var("PORTCULLIS_CLANG").unwrap_or_else(|_| "clang-19".into());
 
     object(&clang, &root.join("progs/portcullis.bpf.c"), &out.join("portcullis.bpf.o"))?;
@@ -53,8 +57,10 @@ fn object(clang: &str, source: &Path, object: &Path) -> Result<()> {
 
 /// The library, natively, in one translation unit.
 fn host(clang: &str, root: &Path) -> Result<()> {
+    let more = env::var(HOST_CFLAGS).unwrap_or_default();
     cc::Build::new()
         .compiler(clang)
+        .flags(more.split_whitespace())
         .file(root.join("host/host.c"))
         .define("PC_HOST", None)
         .std("gnu11")

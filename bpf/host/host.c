@@ -6,6 +6,7 @@
 #include "../lib/http1.h"
 #include "../lib/path.h"
 #include "../lib/policy.h"
+#include "../progs/chunk.h"
 #include "../tests/token_steps.h"
 
 static struct pc_host_map *pc_host_maps;
@@ -153,6 +154,37 @@ u32 pc_host_load_head(const u8 *bytes, u32 len)
 	memset(s->head + len, 0, PC_HEAD_TAIL);
 	s->n = len;
 	return len;
+}
+
+/*
+ * A chunked body that arrives in pieces of at most `piece` bytes, as pc_step_body and pc_chunked take it: the length up
+ * to its end, 0 when that is missing, or a negative reason.
+ */
+s64 pc_host_chunked(const u8 *body, u64 len, u64 piece)
+{
+	struct pc_slot *s = pc_host_slot();
+	struct pc_conn conn = { .state = PC_ST_CHUNK_SIZE };
+	struct pc_chunk_ctx x = { &conn, s };
+
+	for (u64 off = 0; off < len; off += s->h.hend) {
+		u64 left = piece - off % piece, n = len - off < left ? len - off : left;
+
+		s->h.hend = n;
+		if (conn.state == PC_ST_CHUNK_DATA && conn.remain > n) {
+			conn.remain -= n;
+			continue;
+		}
+		s->n = n > PC_HEAD_MAX ? PC_HEAD_MAX : n;
+		memcpy(s->head + PC_CHUNK_AT, body + off, s->n);
+		s->h.hend = s->h.lines = 0;
+		for (u32 i = 0; i < PC_HEAD_MAX && !pc_chunk_step(i, &x); i++)
+			;
+		if (s->h.lines)
+			return -PC_R_BAD_CHUNK;
+		if (conn.state == PC_ST_HEAD)
+			return off + s->h.hend;
+	}
+	return 0;
 }
 
 #define PC_STEP_NATIVE(name) \

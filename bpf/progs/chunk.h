@@ -6,9 +6,11 @@
 #ifndef PC_CHUNK_H
 #define PC_CHUNK_H
 
-#include "maps.h"
+#include "../lib/http1.h"
 #include "../lib/path.h"
 
+/* Body bytes are read to s->head behind the method of the request, which a record still has to show. */
+#define PC_CHUNK_AT PC_EVENT_METHOD_MAX
 /* Hexadecimal digits of a chunk size, bytes of one extension or trailer line. */
 #define PC_CHUNK_DIGITS 12
 #define PC_CHUNK_LINE 4096
@@ -105,7 +107,7 @@ struct pc_chunk_ctx {
 	struct pc_slot *s;
 };
 
-/* bpf_loop callback: s->head[0 .. s->n) holds body bytes, s->h.hend counts those consumed, s->h.lines is set on a
+/* bpf_loop callback: s->head[PC_CHUNK_AT ..) holds s->n body bytes, s->h.hend counts those consumed, s->h.lines is set on a
  * malformed byte.  State stands in map memory: constants on the stack would make the verifier follow every count. */
 static long pc_chunk_step(u32 i PC_UNUSED, struct pc_chunk_ctx *x)
 {
@@ -126,7 +128,7 @@ static long pc_chunk_step(u32 i PC_UNUSED, struct pc_chunk_ctx *x)
 			conn->state = PC_ST_CHUNK_DATA_CR;
 		return 0;
 	}
-	if (!pc_chunk_byte(conn, s->head[pos & PC_HM])) {
+	if (!pc_chunk_byte(conn, s->head[PC_CHUNK_AT + (pos & PC_HM)])) {
 		s->h.lines = 1;
 		return 1;
 	}
@@ -134,6 +136,7 @@ static long pc_chunk_step(u32 i PC_UNUSED, struct pc_chunk_ctx *x)
 	return 0;
 }
 
+#ifndef PC_HOST
 /* Consumes chunked body at off of the buffer: bytes taken, or negative when malformed. */
 PC_FN int pc_chunked(struct __sk_buff *skb, struct pc_conn *conn, struct pc_slot *s, u32 off, u32 avail)
 {
@@ -149,7 +152,7 @@ PC_FN int pc_chunked(struct __sk_buff *skb, struct pc_conn *conn, struct pc_slot
 	n = (n - 1) & PC_HM;
 	PC_OPAQUE(n);
 	n++;
-	if (bpf_skb_load_bytes(skb, off, s->head, n))
+	if (bpf_skb_load_bytes(skb, off, s->head + PC_CHUNK_AT, n))
 		return -PC_R_INTERNAL;
 	s->n = n;
 	s->h.hend = 0;
@@ -159,5 +162,6 @@ PC_FN int pc_chunked(struct __sk_buff *skb, struct pc_conn *conn, struct pc_slot
 	bpf_loop(PC_HEAD_MAX, pc_chunk_step, &x, 0);
 	return s->h.lines ? -PC_R_BAD_CHUNK : (int)s->h.hend;
 }
+#endif
 
 #endif

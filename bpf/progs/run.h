@@ -3,6 +3,7 @@
 #ifndef PC_RUN_H
 #define PC_RUN_H
 
+#include "maps.h"
 #include "chunk.h"
 #include "deny.h"
 #include "../lib/http1.h"

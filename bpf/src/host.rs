@@ -83,6 +83,21 @@ impl Host {
         unsafe { pc_host_load_head(bytes.as_ptr(), len) };
     }
 
+    /// Reads a chunked body that arrives in pieces of at most `piece` bytes: its length, or `None` when its end is
+    /// missing.
+    ///
+    /// # Errors
+    /// The reason that refuses it.
+    pub fn chunked(&mut self, body: &[u8], piece: usize) -> Result<Option<usize>, i32> {
+        // SAFETY: the slice is live; C writes the slot alone, which `&mut self` makes ours.
+        let end = unsafe { pc_host_chunked(body.as_ptr(), body.len() as u64, piece.max(1) as u64) };
+        match usize::try_from(end) {
+            Ok(0) => Ok(None),
+            Ok(end) => Ok(Some(end)),
+            Err(_) => Err(i32::try_from(-end).unwrap_or(i32::MAX)),
+        }
+    }
+
     /// Calls one of the slot functions.
     pub fn call(&mut self, function: HostFn) -> i32 {
         // SAFETY: every function takes the slot pointer and touches only the slot and the native maps.
@@ -408,6 +423,7 @@ unsafe extern "C" {
     fn pc_host_slot_size() -> usize;
     fn pc_host_slot_offset(name: *const c_char) -> usize;
     fn pc_host_load_head(bytes: *const u8, len: u32) -> u32;
+    fn pc_host_chunked(body: *const u8, len: u64, piece: u64) -> i64;
     fn pc_host_layout(rows: *mut *const CLayoutRow) -> usize;
     fn pc_http_head(slot: *mut u8) -> c_int;
     fn pc_path(slot: *mut u8) -> c_int;

@@ -3,7 +3,7 @@
 use crate::seed::Rng;
 
 /// The longest head that is read (bytes): `PC_HEAD_MAX`.
-pub const HEAD_MAX: usize = 16384;
+pub const HEAD_BYTES: usize = 16384;
 
 /// Heads between them with every construct that the parser knows.
 pub const SAMPLES: &[&[u8]] = &[
@@ -284,7 +284,7 @@ pub fn mutate(rng: &mut Rng, head: &mut Vec<u8>) {
             6 => head.truncate(at),
             // To another place of a word, or over a bound.
             7 => drop(head.splice(at..at, vec![b'a'; rng.below(300) as usize])),
-            _ if rng.one_in(20) => drop(head.splice(at..at, vec![edge; HEAD_MAX])),
+            _ if rng.one_in(20) => drop(head.splice(at..at, vec![edge; HEAD_BYTES])),
             _ => drop(head.splice(at..at, vec![edge; rng.below(70) as usize])),
         }
     }

@@ -1,4 +1,4 @@
-//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget, conformance, vm-test, bench.
+//! Repository tasks, one file each: set-up, run, test, check, fmt, tidy, budget, conformance, fuzz, vm-test, bench.
 //!
 //! **Invariant:** depends on no crate of the workspace, so it builds in seconds and works while they do not compile.
 //! **Invariant:** exit status 0 means that the task did its job; 1 that it found something wrong; 2 that it could not
@@ -11,6 +11,7 @@ mod bench;
 mod budget;
 mod check;
 mod conformance;
+mod fuzz;
 mod run;
 mod setup;
 mod sh;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "fmt" => none(&rest).and_then(|()| check::fmt()),
         "tidy" => none(&rest).and_then(|()| tidy::tidy()),
         "budget" => budget::budget(&rest),
+        "fuzz" => fuzz::fuzz(&rest),
         "bench" => bench::bench(&rest),
         "conformance" => conformance::conformance(&rest),
         "vm-test" => vm_test::vm_test(&rest),
@@ -110,6 +112,8 @@ Usage: cargo xtask <TASK> [ARGS]
                   --scale F takes F times as many samples
   conformance     the mock control plane under other people's suites from PyPI: schemathesis with its OpenAPI document,
                   and scim2-tester. Arguments go to `schemathesis run`, for example --max-examples 200
+  fuzz [NAME]     searches inputs on which the C and the model differ (chunk, claims, head, host, jwt, path), for 60 s
+                  each; --seconds N for another time, --keep renews fuzz/corpus/ by what was reached
   vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
                   every one, --program NAME runs only test programs whose name contains it (`none`: only loads the

@@ -33,6 +33,8 @@ pub enum Need {
     Nextest,
     /// Boots other kernels.
     Vm,
+    /// libFuzzer and the address sanitizer, for the clang of [`Need::Build`].
+    Fuzz,
     /// What benchmarks compare with.
     Peers,
     /// Servers of other kinds, to which denials are delivered in tests.
@@ -111,6 +113,8 @@ enum Probe {
     Header(&'static str),
     /// A module that python3 finds.
     PythonModule(&'static str),
+    /// A file below the runtimes of clang 19.
+    Runtime(&'static str),
 }
 
 // === impl Item ===
@@ -130,6 +134,7 @@ impl Item {
                 let found = Command::new("python3").args(["-c", &format!("import {name}")]).output();
                 found.is_ok_and(|output| output.status.success())
             }
+            Probe::Runtime(name) => Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name).is_file(),
         }
     }
 }
@@ -278,6 +283,12 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Delivery, probe: Probe::Program("go"), package: "golang-go" },
     Item { need: Need::Delivery, probe: Probe::Program("javac"), package: "default-jdk-headless" },
     Item { need: Need::Delivery, probe: Probe::Program("python3"), package: "python3" },
+    Item {
+        need: Need::Fuzz,
+        probe: Probe::Runtime("libclang_rt.fuzzer-x86_64.a"),
+        package: "libclang-rt-19-dev",
+    },
+    Item { need: Need::Fuzz, probe: Probe::Program("g++"), package: "g++" },
     Item { need: Need::Peers, probe: Probe::Program("haproxy"), package: "haproxy" },
     Item { need: Need::Peers, probe: Probe::Program("openssl"), package: "openssl" },
     Item { need: Need::Peers, probe: Probe::Program("taskset"), package: "util-linux" },

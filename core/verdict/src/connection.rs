@@ -191,7 +191,11 @@ impl<'a> Run<'a> {
         if self.connection.following == Following::Asking {
             self.before_the_answer();
         }
-        while at < bytes.len() && self.connection.following == Following::Reading {
+        // Behind what destroys the connection nothing is read, the body of the denied request neither.
+        while at < bytes.len()
+            && self.connection.following == Following::Reading
+            && self.so_far != SoFar::Destroy
+        {
             let in_body = !self.connection.stream.is_in_head();
             if !in_body && (self.comes_too_late() || self.is_no_longer_protected()) {
                 break;

@@ -3,12 +3,13 @@
 //!
 //! **Invariant:** what is drawn is a function of the seed; keys are fresh, so the octets of signatures are not.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
+
 use std::sync::Arc;
 
 use portcullis_enforcer::compile::{Compiled, compile};
 use portcullis_policy::PolicySet;
 use portcullis_testkit::Rng;
-use portcullis_token::KeyStore;
 use portcullis_wire::{Bundle, Candidate, Issuer, Policy};
 
 pub mod policies;
@@ -59,13 +60,6 @@ impl Corpus {
     /// Who signs.
     pub fn issuers(&self) -> Vec<Issuer> {
         self.tokens.issuers()
-    }
-
-    /// Their keys, as the model keeps them.
-    pub fn keys(&self) -> KeyStore {
-        let (keys, problems) = KeyStore::new(&self.issuers());
-        assert!(problems.is_empty(), "{problems:?}");
-        keys
     }
 
     /// The next policies.

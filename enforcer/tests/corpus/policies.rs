@@ -2,7 +2,7 @@
 //! patterns.
 
 use portcullis_testkit::Rng;
-use portcullis_wire::{Action, Auth, Mode, Policy, Reason, Requirements, Rule};
+use portcullis_wire::{Action, Auth, Mode, Policy, Requirements, Rule};
 
 /// Ports that policies may cover.
 pub const PORTS: [u16; 2] = [80, 8080];
@@ -38,9 +38,6 @@ const WORDS: [&str; 9] = ["a", "b", "ab", "api", "v1", "users", "me", "x.json", 
 const NAMES: [&str; 5] = ["admin", "doctor", "nurse", "viewer", "auditor"];
 const ORGS: [&str; 3] = ["acme", "globex", "initech"];
 const MFA_AGES_S: [u32; 3] = [1, 2, 300];
-/// Some of the reasons that a token is refused for.
-const INVALID: [Reason; 4] =
-    [Reason::TokenMalformed, Reason::TokenSignature, Reason::TokenExpired, Reason::TokenAudience];
 /// Now, Unix seconds.
 pub const NOW_S: u64 = 1_800_000_000;
 
@@ -51,14 +48,6 @@ pub struct Request {
     pub host: String,
     pub method: &'static str,
     pub path: String,
-}
-
-/// What the token of a request says.
-#[derive(Clone, Debug)]
-pub enum Token {
-    None,
-    Invalid(Reason),
-    Valid(Claims),
 }
 
 /// Claims that policies look at.
@@ -218,21 +207,17 @@ fn instance(rng: &mut Rng, pattern: &str) -> String {
     path
 }
 
-/// A token state.
-pub fn token(rng: &mut Rng) -> Token {
-    match rng.below(10) {
-        0 | 1 => Token::None,
-        2 => Token::Invalid(*rng.pick(&INVALID).unwrap()),
-        _ => Token::Valid(Claims {
-            roles: some(rng, &NAMES, 0),
-            permissions: some(rng, &NAMES, 0),
-            groups: some(rng, &NAMES, 0),
-            org_id: (!rng.one_in(3)).then(|| one(rng, &ORGS)),
-            mfa_verified: !rng.one_in(3),
-            // Around the ages that rules name, and in the future.
-            auth_time: (!rng.one_in(5))
-                .then(|| NOW_S + 2 - rng.below(5) - u64::from(*rng.pick(&MFA_AGES_S).unwrap())),
-        }),
+/// Claims of a token.
+pub fn claims(rng: &mut Rng) -> Claims {
+    Claims {
+        roles: some(rng, &NAMES, 0),
+        permissions: some(rng, &NAMES, 0),
+        groups: some(rng, &NAMES, 0),
+        org_id: (!rng.one_in(3)).then(|| one(rng, &ORGS)),
+        mfa_verified: !rng.one_in(3),
+        // Around the ages that rules name, and in the future.
+        auth_time: (!rng.one_in(5))
+            .then(|| NOW_S + 2 - rng.below(5) - u64::from(*rng.pick(&MFA_AGES_S).unwrap())),
     }
 }
 

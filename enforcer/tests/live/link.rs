@@ -119,15 +119,18 @@ impl Stage {
 
     /// A new connection to one of the ports, from an address of its own.
     pub fn connect(&mut self, port: u16) -> Link<'_> {
-        self.connections += 1;
-        let [_, b, c, d] = (self.connections + 1).to_be_bytes();
-        // 127.0.0.0/8 is all this host.
-        let source = Ipv4Addr::new(127, b | 1, c, d);
         let at = self.ports().iter().position(|known| *known == port).expect("a port of the stage");
-        let stream = connect_from(source, self.apps[at].addr).expect("connecting");
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        self.apps[at].accepted.recv_timeout(PATIENCE).expect("accepted");
+        let (source, stream) = loop {
+            let (source, stream) = self.dial(at);
+            // The guard takes a connection by its local port, and that of a client can have the number of a protected
+            // one while the application has bound it on another address only.
+            let local = stream.local_addr().expect("address").port();
+            if !self.ports().contains(&local) {
+                break (source, stream);
+            }
+            drop(stream);
+            self.apps[at].ended.recv_timeout(PATIENCE).expect("ended");
+        };
         Link {
             stage: self,
             at,
@@ -140,6 +143,18 @@ impl Stage {
             over: false,
             sent: Vec::new(),
         }
+    }
+
+    fn dial(&mut self, at: usize) -> (Ipv4Addr, TcpStream) {
+        self.connections += 1;
+        let [_, b, c, d] = (self.connections + 1).to_be_bytes();
+        // 127.0.0.0/8 is all this host.
+        let source = Ipv4Addr::new(127, b | 1, c, d);
+        let stream = connect_from(source, self.apps[at].addr).expect("connecting");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        self.apps[at].accepted.recv_timeout(PATIENCE).expect("accepted");
+        (source, stream)
     }
 
     /// Compares the records since the last time with what the model expects of each source; how many there were.
@@ -191,11 +206,17 @@ pub fn told(record: &AccessLog) -> Row {
         status: record.status,
         policy: record.policy_id.clone(),
         rule: record.rule_id.clone(),
-        user: record.user_id.clone(),
-        kid: record.kid.clone(),
+        user: record.user_id.as_deref().and_then(|text| shown(text, 63)),
+        kid: record.kid.as_deref().and_then(|text| shown(text, 31)),
         resource: (!refused && !cut).then_some(resource),
         candidate: record.candidate.clone(),
     }
+}
+
+/// A text as far as it is compared: records cut what is longer than they have room for, and escape some characters.
+fn shown(text: &str, room: usize) -> Option<String> {
+    let plain = text.len() <= room && !text.contains(|c: char| c == '\\' || c == '…' || c.is_control());
+    Some(if plain { text.to_owned() } else { "…".to_owned() }).filter(|text| !text.is_empty())
 }
 
 /// Of a decision of the model.
@@ -214,16 +235,15 @@ fn expected(record: &Record, port: u16, now_s: u64, rules: &Rules) -> Row {
             rule_id: tried.rule_id(candidate).map(str::to_owned),
         }
     });
-    let shown = resource.filter(|(resource, _)| {
+    let fits = resource.filter(|(resource, _)| {
         resource.path.len() <= PATH_SHOWN
             && resource.host.as_ref().is_none_or(|host| host.len() <= HOST_SHOWN)
     });
-    let shown = shown.map(|(resource, head)| {
+    let fits = fits.map(|(resource, head)| {
         let method = String::from_utf8_lossy(head.method_token()).chars().take(METHOD_SHOWN).collect();
         (method, resource.host.clone(), resource.path.clone())
     });
     let identity = decision.identity();
-    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     Row {
         reason: decision.reason().slug().to_owned(),
         verdict: decision.verdict(),
@@ -231,9 +251,9 @@ fn expected(record: &Record, port: u16, now_s: u64, rules: &Rules) -> Row {
         status: decision.status(),
         policy: decision.policy_id(set).map(str::to_owned),
         rule: decision.rule_id(set).map(str::to_owned),
-        user: identity.and_then(|token| text(token.claims().sub.as_deref()?)),
-        kid: identity.and_then(|token| text(token.kid())),
-        resource: shown,
+        user: identity.and_then(|token| shown(token.claims().sub.as_deref()?, 63)),
+        kid: identity.and_then(|token| shown(token.kid(), 31)),
+        resource: fits,
         candidate: tried,
     }
 }
@@ -312,6 +332,13 @@ impl Link<'_> {
 
     /// The client is told what the model says, but for the decision's id.
     fn answer(&mut self, text: &[u8], close: bool) {
+        // A head that cannot be read has no method in the model. The datapath has understood as much as that it is HEAD,
+        // and sends no content.
+        let unreadable = self.rows.last().is_some_and(|row| row.resource.is_none());
+        let text = match text.windows(4).position(|window| window == b"\r\n\r\n") {
+            Some(end) if unreadable && self.head_begins_with(b"HEAD ") => &text[..end + 4],
+            _ => text,
+        };
         let kernel = self.stage.world.stats().replies_kernel;
         let mut answer = vec![0; text.len()];
         let read = self.stream.read_exact(&mut answer);
@@ -331,8 +358,17 @@ impl Link<'_> {
             );
         }
         if close {
-            self.expect_end();
+            // The client may take its time to close; what it goes on sending must not pass.
+            self.over = true;
+            let _ = self.stream.write_all(b"GET /health HTTP/1.1\r\nHost: a.example\r\n\r\n");
         }
+    }
+
+    /// Whether the head in hand does, of which a part may have been passed.
+    fn head_begins_with(&self, word: &[u8]) -> bool {
+        let held = &self.passed[self.passed.len() - self.reading.held()..];
+        let last = self.sent.last().map(Vec::as_slice).unwrap_or_default();
+        [held, last].concat().starts_with(word)
     }
 
     fn expect_end(&mut self) {
@@ -367,7 +403,14 @@ impl Link<'_> {
     /// The segments that were sent.
     fn history(&self) -> String {
         let lines = self.sent.iter().map(|segment| format!("\n  {}", segment.escape_ascii()));
-        format!("port {}, {:?}{}", self.port(), self.rows.last(), lines.collect::<String>())
+        let datapath = self.stage.world.datapath();
+        let (stats, responder) = (self.stage.world.stats(), datapath.responder_counts());
+        format!(
+            "port {}, {:?}, {stats:?}, responder {responder:?}{}",
+            self.port(),
+            self.rows.last(),
+            lines.collect::<String>()
+        )
     }
 }
 

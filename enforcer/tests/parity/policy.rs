@@ -9,7 +9,7 @@ use portcullis_testkit::{Rng, need, seed};
 use portcullis_wire::{Method, Mode, Reason};
 use zerocopy::IntoBytes;
 
-use crate::corpus::policies::{self as generate, Claims, NOW_S, Request, Token};
+use crate::corpus::policies::{self as generate, Claims, NOW_S, Request};
 use crate::corpus::{Drawn, draw, wire};
 use crate::engine::{Engine, Kernel, Native, Slot};
 
@@ -22,6 +22,18 @@ pub struct Outcome {
     pub rule: Option<String>,
     pub mfa_max_age_s: u32,
 }
+
+/// What the token of a request says.
+#[derive(Clone, Debug)]
+enum Token {
+    None,
+    Invalid(Reason),
+    Valid(Claims),
+}
+
+/// Some of the reasons that a token is refused for.
+const INVALID: [Reason; 4] =
+    [Reason::TokenMalformed, Reason::TokenSignature, Reason::TokenExpired, Reason::TokenAudience];
 
 // === impl Outcome ===
 
@@ -60,7 +72,7 @@ fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
                 // Requests of other ports do not reach the program.
                 continue;
             }
-            let token = generate::token(&mut rng);
+            let token = token(&mut rng);
             let expected = reference(&set, &request, &token);
             let tried = candidate.port_enforces(request.port).is_some();
             let expected_candidate = tried.then(|| reference(&candidate, &request, &token).effectless());
@@ -85,6 +97,14 @@ fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
     );
     for reason in Reason::ALL.iter().filter(|reason| is_of_policy(**reason)) {
         assert!(reasons.contains_key(reason.slug()), "{reason} never occurred");
+    }
+}
+
+fn token(rng: &mut Rng) -> Token {
+    match rng.below(10) {
+        0 | 1 => Token::None,
+        2 => Token::Invalid(*rng.pick(&INVALID).unwrap()),
+        _ => Token::Valid(generate::claims(rng)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::sh::{self, step};
 const MODULES: &[&str] = &["veth", "inet_diag", "tcp_diag", "mptcp_diag", "sch_ingress", "cls_bpf"];
 
 /// Test programs that touch no kernel: what they say on this machine they would say in every guest.
-const NO_KERNEL: &[&str] = &["head", "layout", "parity_http", "sha256_rounds"];
+const NO_KERNEL: &[&str] = &["head", "layout", "sha256_rounds"];
 /// Loads the programs and prints what the verifier counted (an example of bpf/).
 const STATS: &str = "verifier_stats";
 

@@ -128,6 +128,14 @@ fn a_denied_request_behind_an_allowed_one_in_its_segment_destroys_the_connection
 }
 
 #[test]
+fn the_body_of_a_request_that_destroys_the_connection_is_not_looked_at() {
+    let mut wire = Wire::new(Mode::Enforce);
+    let chunked = request("POST /closed/a", &["Transfer-Encoding: chunked"]) + "no chunk\r\n";
+    assert_eq!(wire.exchange(good() + &chunked), "destroy");
+    assert_eq!(wire.reasons, [Reason::Public, Reason::TokenMissing]);
+}
+
+#[test]
 fn a_denied_request_behind_the_end_of_a_body_destroys_the_connection() {
     let whole = post("/open/a", "hello");
     let (first, rest) = whole.split_at(whole.len() - 1);
