@@ -186,7 +186,7 @@ fn an_overlap_that_cannot_be_cut_off_ends_the_stream() {
     });
     let read = three.enforced.bytes();
     assert_eq!((read.len(), read.contains(&b'!')), (body as usize + 6000, false));
-    assert_eq!(three.world.stats().stream_gap, 1);
+    assert!(three.world.stats().stream_gap >= 1);
 }
 
 /// An application that does not read, and a peer that does not mind.
