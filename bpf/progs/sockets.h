@@ -7,9 +7,8 @@
 #include "../lib/memo.h"
 
 #define PC_PROTO_TCP 6
-/* Flags of a TCP header, RFC 9293 section 3.1. */
+/* Flag of a TCP header, RFC 9293 section 3.1. */
 #define PC_TCP_FIN 1
-#define PC_TCP_RST 4
 
 /* An accepted connection of a protected port goes into pc_socks before its first byte is read. */
 static __always_inline void pc_take(struct bpf_sock_ops *ops)
@@ -129,13 +128,41 @@ int pc_egress(struct __sk_buff *skb)
 	return 1;
 }
 
+/* Asks the agent to end a connection whose client has gone in the middle of a head. */
+static __always_inline void pc_ask_end(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct pc_reply *r = bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0);
+
+	if (!r)
+		return;
+	__builtin_memset(r, 0, sizeof(*r));
+	r->cookie = bpf_get_socket_cookie(skb);
+	r->boot_ns = bpf_ktime_get_boot_ns();
+	r->kind = PC_REPLY_DESTROY;
+	r->close = 1;
+	r->sport = __builtin_bswap16(sk->dst_port);
+	r->dport = sk->src_port;
+	if (sk->family == 10 /* AF_INET6 */) {
+		u32 *s = (u32 *)r->saddr, *d = (u32 *)r->daddr;
+
+		for (u32 i = 0; i < 4; i++) {
+			s[i] = sk->dst_ip6[i];
+			d[i] = sk->src_ip6[i];
+		}
+		r->ipv6 = 1;
+	} else {
+		*(u32 *)r->saddr = sk->dst_ip4;
+		*(u32 *)r->daddr = sk->src_ip4;
+	}
+	bpf_ringbuf_submit(r, 0);
+}
+
 /*
- * A packet of a connection under control.  One that carries the client's end (FIN or RST) is dropped while the
- * application holds a part of a head, and FIN also while not all bytes before it have been judged: the client sends that
- * again.  A connection whose client has gone in the middle of a head is left to the application's own time limit, like
- * one whose client has fallen silent there: any end would wake its reader.
+ * A packet of a connection under control.  FIN is dropped while not all bytes before it have been judged, and the client
+ * sends it again.  While the application holds a part of a head it never sees FIN: the agent destroys the connection,
+ * which readers are told as an error.
  */
-static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct pc_conn *conn)
+static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_sock *sk, struct pc_conn *conn)
 {
 	u8 first, tcp[14];
 	u32 header = 40;
@@ -147,17 +174,16 @@ static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct pc_conn
 	/* behind IPv6 extension headers what is read here is something else: too rare, so the end is held back */
 	if (bpf_skb_load_bytes(skb, header, tcp, sizeof(tcp)))
 		return 0;
-	if (!(tcp[13] & (PC_TCP_FIN | PC_TCP_RST)))
+	if (!(tcp[13] & PC_TCP_FIN))
 		return 1;
 	u32 seq = (u32)tcp[4] << 24 | (u32)tcp[5] << 16 | (u32)tcp[6] << 8 | tcp[7];
 
-	u32 early = (tcp[13] & PC_TCP_FIN) && (conn->torn || (s32)(conn->exp_seq - seq) < 0);
-
-	if (early || (conn->torn & PC_TORN_HELD)) {
-		PC_COUNT(guard_dropped);
-		return 0;
-	}
-	return 1;
+	if (!conn->torn && (s32)(conn->exp_seq - seq) >= 0)
+		return 1;
+	PC_COUNT(guard_dropped);
+	if (conn->torn & PC_TORN_HELD)
+		pc_ask_end(skb, sk);
+	return 0;
 }
 
 /*
@@ -189,7 +215,7 @@ int pc_guard(struct __sk_buff *skb)
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
 
 	if (conn && (conn->flags & PC_CONN_CONTROLLED))
-		return pc_end_may_pass(skb, conn);
+		return pc_end_may_pass(skb, sk, conn);
 	if (!pc_has_payload(skb))
 		return 1;
 	PC_COUNT(guard_dropped);

@@ -40,6 +40,9 @@ pub(crate) struct Fields {
     pub(crate) expect: bool,
     pub(crate) upgrade: bool,
     pub(crate) websocket: bool,
+    /// `Connection: close` and `Connection: keep-alive`, each alone in its field.
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Fields that are interpreted, each in its own way.
@@ -202,7 +205,10 @@ impl Fields {
         let text = &bytes[value.clone()];
         match known {
             Known::Authorization => self.authorization = authorization,
-            Known::Connection => {}
+            Known::Connection => {
+                self.close |= text.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= text.eq_ignore_ascii_case(b"keep-alive");
+            }
             Known::ContentLength => self.length = Some(length(text)?),
             Known::Expect => self.expect = true,
             Known::Host if text.is_empty() => return Err(Reason::BadHost.into()),

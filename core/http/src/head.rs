@@ -25,6 +25,7 @@ pub struct Head {
     expect: bool,
     upgrade: bool,
     websocket: bool,
+    closes: bool,
     /// There is a Content-Length or Transfer-Encoding field.
     frames_a_body: bool,
 }
@@ -56,7 +57,9 @@ fn read(reader: &mut Reader<'_>) -> Read<Head> {
     let line = request_line::read(reader)?;
     let fields = fields::read(reader)?;
     let framing = fields.framing(line.minor)?;
-    let Fields { host, authorization, length, chunked, expect, upgrade, websocket } = fields;
+    let Fields { host, authorization, length, chunked, expect, upgrade, websocket, close, keep_alive } =
+        fields;
+    let closes = close || (line.minor == 0 && !keep_alive);
     let frames_a_body = length.is_some() || chunked;
     // RFC 9112 section 3.2: a request of HTTP/1.1 without Host is answered 400.
     if line.minor == 1 && host.is_none() {
@@ -64,7 +67,7 @@ fn read(reader: &mut Reader<'_>) -> Read<Head> {
     }
     let bytes = reader.seen().into();
     let authorization = authorization.unwrap_or_default();
-    Ok(Head { bytes, line, host, authorization, framing, expect, upgrade, websocket, frames_a_body })
+    Ok(Head { bytes, line, host, authorization, framing, expect, upgrade, websocket, closes, frames_a_body })
 }
 
 // === impl Head ===
@@ -143,6 +146,13 @@ impl Head {
     #[must_use]
     pub fn upgrades(&self) -> bool {
         self.upgrade
+    }
+
+    /// Whether the client expects the connection to end behind the response (RFC 9112 section 9.3): it says `close`, or
+    /// speaks HTTP/1.0 and does not say `keep-alive`.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Whether it asks for websocket and nothing else (RFC 6455 section 4.1): GET, HTTP/1.1, no body announced.

@@ -258,6 +258,7 @@ impl<'a> Run<'a> {
         let passes = decision.passes();
         let readable = decision.resource().is_some();
         // Behind other requests, an answer of 101 could be part of another one's response.
+        let closes = head.closes();
         let switches =
             !self.connection.used && head.asks_for_websocket() && decision.allows_websocket(policies);
         let record = self.record(decision, Some(head));
@@ -269,6 +270,7 @@ impl<'a> Run<'a> {
             return;
         }
         self.deny(record, place);
+        self.close |= closes;
         if !readable {
             // A client that writes such a path or host is not to be understood any further.
             self.close = true;

@@ -85,6 +85,15 @@ fn compare(engine: &mut dyn Engine, part: u64) {
         for at in 0..CASES_EACH {
             let case = corpus.case(&policies, &drawn.set);
             let expected = model(&case, &drawn.set, &drawn.candidate, &keys);
+            // Claims that are too long to be looked up count as revoked, and these engines take no step for revocations:
+            // token.rs and the live datapath are compared in that.
+            let revoked = |outcome: &Outcome| outcome.reason == Reason::TokenRevoked;
+            if expected
+                .as_ref()
+                .is_some_and(|(live, tried)| revoked(live) || tried.as_ref().is_some_and(revoked))
+            {
+                continue;
+            }
             let found = found(engine, half, &drawn.compiled.tables, &case, &drawn);
             assert_eq!(
                 found,
