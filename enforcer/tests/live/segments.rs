@@ -220,6 +220,11 @@ fn what_is_sent_beyond_the_window_is_not_read() {
         let mut peer = Peer::connect(addr, 77).expect("connecting");
         peer.send(0, head.as_bytes());
         let start = head.len() as u32;
+        // A busy machine answers late.
+        eventually("the head acknowledged", Duration::from_secs(5), || {
+            peer.take().expect("receiving");
+            (peer.acked >= start).then_some(())
+        });
         let mut sent = start;
         let piece = |from: u32, n: u32| (from..from + n).map(body).collect::<Vec<u8>>();
         // Fills the window; every other piece once more with other bytes.
