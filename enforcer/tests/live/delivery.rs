@@ -89,11 +89,11 @@ fn deliver(server: &Server, case: &Case, good: &str, first: bool) -> Result<(), 
 
 /// All cases against one server: what it read is what was allowed, and nothing else.
 fn suite(name: &str, start: impl FnOnce() -> Server) {
-    suite_without(name, start, "");
+    suite_of(name, start, |_| true);
 }
 
-/// All cases but one.
-fn suite_without(name: &str, start: impl FnOnce() -> Server, known: &str) {
+/// The cases that `which` takes.
+fn suite_of(name: &str, start: impl FnOnce() -> Server, which: impl Fn(&Case) -> bool) {
     let mut world = World::new(name);
     world.expect_agent_mode();
     let server = start();
@@ -101,11 +101,7 @@ fn suite_without(name: &str, start: impl FnOnce() -> Server, known: &str) {
     let good = get("/orders/1", Some(&world.role("reader")));
     let mut expected = server.seen();
     let mut lost = Vec::new();
-    for case in cases(&world) {
-        if case.name == known {
-            println!("left out, docs/SEMANTICS.md says why: {known}");
-            continue;
-        }
+    for case in cases(&world).into_iter().filter(|case| which(case)) {
         let next = AtomicUsize::new(0);
         let work = || {
             let clients =
@@ -149,6 +145,8 @@ fn asleep(server: &Server, good: &str, bad: &str) -> u64 {
     });
     for _ in 0..ASLEEP {
         assert_eq!(client.ask(bad).status, 401);
+        // Two wake-ups in a row without sleep between them would count as one.
+        thread::sleep(Duration::from_millis(1));
     }
     server.sleeps() - last
 }
@@ -192,10 +190,17 @@ fn java() {
 #[test]
 fn python() {
     need!(Bpf, BpfFs, Cgroup2, Tool("python3"));
-    // Known, and said in docs/SEMANTICS.md and the README: a reader that is woken for nothing (here by the end of the
-    // connection) is told EAGAIN, which this server's standard library takes for the end of the stream, and so of the
-    // head that it holds a part of.
-    suite_without("python", Server::python, SPLIT);
+    suite_of("python", Server::python, |case| case.name != SPLIT);
+}
+
+/// Known, and said in docs/SEMANTICS.md (Failures) and the README: a reader that is woken for nothing, here by the end of
+/// its connection, is told EAGAIN, which the standard library of this server takes for the end of the stream, and so of
+/// the head that it holds a part of.
+#[test]
+#[ignore = "known: Python's http.server takes the end of a connection for the end of a head"]
+fn python_and_a_head_in_two_segments() {
+    need!(Bpf, BpfFs, Cgroup2, Tool("python3"));
+    suite_of("pythonsplit", Server::python, |case| case.name == SPLIT);
 }
 
 /// The count of wake-ups shows those of the kernel's own replies: it would show others, too.
@@ -208,5 +213,5 @@ fn without_the_agent_the_application_is_woken() {
     let good = get("/orders/1", Some(&world.role("reader")));
     let bad = format!("GET /orders/1 HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100));
     let woken = asleep(&server, &good, &bad);
-    assert!(woken >= ASLEEP / 10, "{woken}");
+    assert!(woken >= ASLEEP / 2, "{woken}");
 }

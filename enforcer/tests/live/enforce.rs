@@ -39,11 +39,7 @@ fn a_thousand_requests_without_a_token_are_answered_401_and_the_app_reads_nothin
         thousand(&app, &get("/orders/1", None), 401, "WWW-Authenticate: Bearer realm=\"portcullis\"\r\n"),
         1000
     );
-    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
-    // On a machine that is too busy for the agent's heartbeat, the kernel answers now and then, which wakes the server.
-    let stats = world.stats();
-    assert!(app.errors() <= stats.replies_kernel, "{stats:?}");
-    assert!(stats.replies_agent >= 900, "{stats:?}");
+    assert_eq!((app.requests(), app.bytes().len(), app.errors()), (0, 0, 0));
     let records = world.records();
     assert_eq!(records.len(), 1000);
     assert!(
