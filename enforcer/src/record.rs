@@ -11,14 +11,13 @@ use portcullis_bpf::{
     limits,
     reason::{REASONS, ReasonRow},
 };
-use portcullis_wire::{AccessLog, CandidateVerdict, Mode, Verdict};
+use portcullis_wire::{AccessLog, CandidateVerdict, Mode, Verdict, time};
 use zerocopy::FromBytes;
 
 use crate::compile::{PrincipalKind, Tables};
 use crate::generation::version_of;
 
 mod text;
-mod time;
 
 /// Why bytes of the event ring are no record.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

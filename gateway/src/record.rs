@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_wire::{AccessLog, Verdict as Outcome};
+use portcullis_wire::{AccessLog, Verdict as Outcome, time};
 
 use crate::judge::Verdict;
 use crate::rules::Rules;
@@ -59,43 +59,6 @@ pub(crate) fn access_log(
         candidate: rules.candidate.as_ref().and_then(|(name, candidate)| {
             portcullis_verdict::tried(name, head.as_deref()?, port, candidate, &rules.keys, now.as_secs())
         }),
-        timestamp: rfc3339(now),
-    }
-}
-
-/// `2026-03-22T10:30:05.123Z` of a time since the Unix epoch.
-fn rfc3339(now: Duration) -> String {
-    let (days, in_day) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", now.subsec_millis())
-}
-
-/// Date of a day since 1970-01-01 in the proleptic Gregorian calendar (H. Hinnant, "chrono-compatible low-level date
-/// algorithms", civil_from_days, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (unix_s, expected) in [
-            (0, "1970-01-01T00:00:00.007Z"),
-            (951_782_399, "2000-02-28T23:59:59.007Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
-        ] {
-            assert_eq!(rfc3339(Duration::from_millis(unix_s * 1000 + 7)), expected);
-        }
+        timestamp: time::rfc3339(now.as_nanos().cast_signed()),
     }
 }

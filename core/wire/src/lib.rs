@@ -9,6 +9,7 @@ mod log;
 mod method;
 mod policy;
 mod reason;
+pub mod time;
 
 pub use bundle::{Bundle, Candidate, Issuer, Revocation, RevokedClaim};
 pub use jwk::{Jwk, JwkSet};

@@ -1,7 +1,8 @@
-//! Unix time as RFC 3339, in UTC.
+//! Unix time as RFC 3339 in UTC, as access-log records have it.
 
-/// `2026-03-22T10:30:05.123Z`. Times before 1970 are written as 1970: they come from a clock that is not set.
-pub(super) fn rfc3339(unix_ns: i128) -> String {
+/// `2026-03-22T10:30:05.123Z` of nanoseconds since the Unix epoch. Times before 1970 are written as 1970: they come from a clock that is not set.
+#[must_use]
+pub fn rfc3339(unix_ns: i128) -> String {
     let millis = (unix_ns.max(0) / 1_000_000) as u64;
     let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
     let (year, month, day) = civil(days);
