@@ -228,7 +228,10 @@ enum pc_state {
 	PC_ST_POISON /* enforce mode: nothing passes any more */
 };
 
-enum { PC_CONN_CONTROLLED = 1 /* its socket is in pc_socks: every byte meets the verdict program */ };
+enum {
+	PC_CONN_CONTROLLED = 1, /* its socket is in pc_socks: every byte meets the verdict program */
+	PC_CONN_SWITCHED = 2 /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
+};
 
 /*
  * Some servers take the end of the stream for the end of a request's head, and act on what they have of it.  So the

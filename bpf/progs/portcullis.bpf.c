@@ -121,12 +121,26 @@ int pc_entry(struct __sk_buff *skb)
 	return SK_DROP;
 }
 
+/* Whether the port refuses what cannot be read, at this moment; 0 also when it is not protected. */
+static __always_inline int pc_enforces_now(struct __sk_buff *skb)
+{
+	u32 zero = 0, key = skb->local_port;
+	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+	u32 half = active ? *active & 1 : 0;
+
+	return port && port->enforce[half];
+}
+
 /* Cases that need no scratch: SK_PASS or SK_DROP, or -1 to go on. */
 static __always_inline int pc_quick(struct __sk_buff *skb, struct pc_conn *conn)
 {
 	if (conn->state == PC_ST_POISON)
 		return pc_drop_silently(skb);
 	if (conn->state == PC_ST_OPAQUE) {
+		/* lost while the port only monitored, or was not protected: nobody has read what comes now */
+		if (!(conn->flags & PC_CONN_SWITCHED) && pc_enforces_now(skb))
+			return pc_kill(skb, 0, conn);
 		PC_COUNT_N(passed_bytes, skb->len);
 		return SK_PASS;
 	}
@@ -144,12 +158,10 @@ static __always_inline int pc_quick(struct __sk_buff *skb, struct pc_conn *conn)
  * (THREATS T21). */
 static __always_inline int pc_unreadable(struct __sk_buff *skb, struct pc_conn *conn)
 {
-	u32 zero = 0, key = skb->local_port;
-	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
-	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
-	u32 half = active ? *active & 1 : 0;
+	u32 key = skb->local_port;
 
-	if (conn->pending || conn->state == PC_ST_POISON || !port || port->enforce[half])
+	if (conn->pending || conn->state == PC_ST_POISON || !bpf_map_lookup_elem(&pc_ports, &key) ||
+	    pc_enforces_now(skb))
 		return pc_kill(skb, 0, conn);
 	conn->state = PC_ST_OPAQUE;
 	conn->torn = 0;
@@ -201,8 +213,6 @@ int pc_http(struct __sk_buff *skb)
 	}
 	if (r == PC_STEP_KEEP)
 		pc_head_keep(skb, s, conn);
-	if (!conn->head_n && s->run.outcome == PC_OUT_PASS && conn->state != PC_ST_POISON)
-		conn->torn &= ~PC_TORN_HELD;
 	if (r == PC_STEP_TOKEN) {
 		s->run.phase = PC_PHASE_TOKEN;
 		s->run.verify_start_ns = bpf_ktime_get_boot_ns();
@@ -216,6 +226,9 @@ int pc_http(struct __sk_buff *skb)
 		pc_settle(s, conn);
 	}
 	r = pc_finish(skb, s, conn);
+	/* only now, with the token judged, is it known whether what the application held was allowed */
+	if (!conn->head_n && s->run.outcome == PC_OUT_PASS && conn->state != PC_ST_POISON)
+		conn->torn &= ~PC_TORN_HELD;
 	PC_FENCE;
 	conn->torn &= ~PC_TORN_JUDGED;
 	pc_slot_release(s, conn);

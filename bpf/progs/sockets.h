@@ -54,77 +54,106 @@ int pc_sockops(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-/* Whether an IP packet carries TCP payload; 1 also when that cannot be told. */
-static __always_inline int pc_has_payload(struct __sk_buff *skb)
+/* IPv6 extension headers that may stand before TCP, and how many are walked (RFC 8200 section 4). */
+#define PC_PROTO_HOPOPTS 0
+#define PC_PROTO_ROUTING 43
+#define PC_PROTO_FRAGMENT 44
+#define PC_PROTO_DSTOPTS 60
+#define PC_IPV6_HEADERS 6
+
+/* Where the TCP header of an IP packet begins, or 0 when that cannot be told. */
+static __always_inline u32 pc_tcp_offset(struct __sk_buff *skb)
 {
-	u8 first, doff, next;
-	u32 header = 40;
+	u8 first, next, ext[2];
+	u32 at = 40;
 
 	if (bpf_skb_load_bytes(skb, 0, &first, 1))
-		return 1;
-	if (first >> 4 == 4) {
-		header = (first & 15) * 4;
-	} else {
-		/* extension headers before TCP: too rare to walk, so treated as payload */
-		if (bpf_skb_load_bytes(skb, 6, &next, 1) || next != PC_PROTO_TCP)
-			return 1;
+		return 0;
+	if (first >> 4 == 4)
+		return (first & 15) * 4;
+	if (bpf_skb_load_bytes(skb, 6, &next, 1))
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_IPV6_HEADERS; i++) {
+		if (next == PC_PROTO_TCP)
+			return at;
+		if (next != PC_PROTO_HOPOPTS && next != PC_PROTO_ROUTING && next != PC_PROTO_FRAGMENT &&
+		    next != PC_PROTO_DSTOPTS)
+			return 0;
+		if (bpf_skb_load_bytes(skb, at, ext, sizeof(ext)))
+			return 0;
+		at += next == PC_PROTO_FRAGMENT ? 8 : (ext[1] + 1) * 8;
+		next = ext[0];
 	}
-	if (bpf_skb_load_bytes(skb, header + 12, &doff, 1))
-		return 1;
-	return skb->len > header + (doff >> 4) * 4;
+	return 0;
 }
 
-/* Reads the beginning of an IP packet's TCP payload; its sequence number goes to seq.  0 = done. */
-static __always_inline int pc_payload(struct __sk_buff *skb, u8 *to, u32 n, u32 *seq)
-{
-	u8 first, doff, next;
-	u32 header = 40, s;
+/* What the programs of the cgroup look at in a TCP header. */
+struct pc_segment {
+	u32 seq;
+	u32 fin;
+	u32 payload; /* where it begins */
+};
 
-	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+/* 0 = done, -1 = the packet cannot be read. */
+static __always_inline int pc_segment(struct __sk_buff *skb, struct pc_segment *g)
+{
+	u8 tcp[14];
+	u32 at = pc_tcp_offset(skb);
+
+	if (!at || bpf_skb_load_bytes(skb, at, tcp, sizeof(tcp)))
 		return -1;
-	if (first >> 4 == 4)
-		header = (first & 15) * 4;
-	else if (bpf_skb_load_bytes(skb, 6, &next, 1) || next != PC_PROTO_TCP)
-		return -1;
-	if (bpf_skb_load_bytes(skb, header + 12, &doff, 1) || bpf_skb_load_bytes(skb, header + 4, &s, 4))
-		return -1;
-	*seq = __builtin_bswap32(s);
-	return bpf_skb_load_bytes(skb, header + (doff >> 4) * 4, to, n);
+	g->seq = (u32)tcp[4] << 24 | (u32)tcp[5] << 16 | (u32)tcp[6] << 8 | tcp[7];
+	g->fin = tcp[13] & PC_TCP_FIN;
+	g->payload = at + (tcp[12] >> 4) * 4;
+	return 0;
+}
+
+/* Whether a TCP socket is of a protected port that has one of these flags. */
+static __always_inline int pc_port_has(struct bpf_sock *sk, u32 flags)
+{
+	if (!sk || sk->protocol != PC_PROTO_TCP)
+		return 0;
+	u32 key = sk->src_port;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+
+	return port && (port->flags & flags);
 }
 
 /*
- * The answer to a request that asks for websocket.  Its first bytes (101: RFC 9110 section 15.2.2) decide whether the connection speaks HTTP from then
- * on or is left alone; the client cannot know it before, so it sends nothing before.  Everything else only passes.
+ * The answer to a request that asks for websocket.  Its first bytes (101: RFC 9110 section 15.2.2) decide whether the
+ * connection speaks HTTP from then on or is left alone; the client cannot know it before, so it sends nothing before.
+ * Everything else only passes.
  */
 SEC("cgroup_skb/egress")
 int pc_egress(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk;
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
 
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != PC_PROTO_TCP)
-		return 1;
-	u32 key = sk->src_port;
-	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
-
-	if (!port || !(port->flags & PC_PORT_UPGRADE))
+	if (!pc_port_has(sk, PC_PORT_UPGRADE))
 		return 1;
 	u64 cookie = bpf_get_socket_cookie(skb);
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
-	u32 got[3] = {}, seq = 0;
+	struct pc_segment g = {};
+	u32 got[3] = {};
 
 	if (!conn || conn->state != PC_ST_UPGRADE)
 		return 1;
-	int r = pc_payload(skb, (u8 *)got, sizeof(got), &seq);
+	int r = pc_segment(skb, &g);
 
-	if (!pc_has_payload(skb) || (r == 0 && seq != conn->pass_wseq))
+	if (r == 0 && (skb->len <= g.payload || g.seq != conn->pass_wseq))
 		return 1;
+	if (r == 0)
+		r = bpf_skb_load_bytes(skb, g.payload, got, sizeof(got));
 	u32 switching = got[0] == PC_L4('H', 'T', 'T', 'P') && got[1] == PC_L4('/', '1', '.', '1') &&
 			got[2] == PC_L4(' ', '1', '0', '1');
 
-	conn->state = r == 0 && switching ? PC_ST_OPAQUE : PC_ST_HEAD;
+	if (r == 0 && switching) {
+		conn->flags |= PC_CONN_SWITCHED;
+		conn->state = PC_ST_OPAQUE;
+	} else {
+		conn->state = PC_ST_HEAD;
+	}
 	return 1;
 }
 
@@ -164,21 +193,14 @@ static __always_inline void pc_ask_end(struct __sk_buff *skb, struct bpf_sock *s
  */
 static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_sock *sk, struct pc_conn *conn)
 {
-	u8 first, tcp[14];
-	u32 header = 40;
+	struct pc_segment g = {};
 
-	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+	/* it may carry the end, or not */
+	if (pc_segment(skb, &g)) {
+		PC_COUNT(guard_dropped);
 		return 0;
-	if (first >> 4 == 4)
-		header = (first & 15) * 4;
-	/* behind IPv6 extension headers what is read here is something else: too rare, so the end is held back */
-	if (bpf_skb_load_bytes(skb, header, tcp, sizeof(tcp)))
-		return 0;
-	if (!(tcp[13] & PC_TCP_FIN))
-		return 1;
-	u32 seq = (u32)tcp[4] << 24 | (u32)tcp[5] << 16 | (u32)tcp[6] << 8 | tcp[7];
-
-	if (!conn->torn && (s32)(conn->exp_seq - seq) >= 0)
+	}
+	if (!g.fin || (!conn->torn && (s32)(conn->exp_seq - g.seq) >= 0))
 		return 1;
 	PC_COUNT(guard_dropped);
 	if (conn->torn & PC_TORN_HELD)
@@ -199,24 +221,17 @@ static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_soc
 SEC("cgroup_skb/ingress")
 int pc_guard(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk;
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
 
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != PC_PROTO_TCP)
-		return 1;
-	u32 key = sk->src_port;
-	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
-
-	if (!port || !(port->flags & PC_PORT_ENFORCE))
+	if (!pc_port_has(sk, PC_PORT_ENFORCE))
 		return 1;
 	u64 cookie = bpf_get_socket_cookie(skb);
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+	struct pc_segment g = {};
 
 	if (conn && (conn->flags & PC_CONN_CONTROLLED))
 		return pc_end_may_pass(skb, sk, conn);
-	if (!pc_has_payload(skb))
+	if (pc_segment(skb, &g) == 0 && skb->len <= g.payload)
 		return 1;
 	PC_COUNT(guard_dropped);
 	return 0;

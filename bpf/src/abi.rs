@@ -146,6 +146,8 @@ pub mod conn_state {
 pub mod conn_flag {
     /// Its socket is in `pc_socks`.
     pub const CONTROLLED: u32 = 1;
+    /// It speaks websocket, by a rule.
+    pub const SWITCHED: u32 = 2;
 }
 /// Flags of `pc_event`.
 pub mod event_flag {

@@ -93,8 +93,10 @@ enum Following {
     Closed,
     /// A request to switch to websocket was passed: the application's answer decides how the connection goes on.
     Asking,
-    /// Everything passes, unread.
+    /// Lost while the port only monitored, or was not protected: everything passes, unread, until the port enforces.
     Unread,
+    /// It speaks websocket, by a rule: everything passes, unread.
+    Switched,
 }
 
 /// What decides.
@@ -154,6 +156,12 @@ impl Connection {
     pub fn segment(&mut self, bytes: &[u8], policies: &PolicySet, keys: &KeyStore, now_s: u64) -> Handled {
         let fate = match self.following {
             Following::Closed => Fate::Drop,
+            Following::Switched => Fate::Pass,
+            // Nobody has read what comes now.
+            Following::Unread if policies.port_enforces(self.port) == Some(true) => {
+                self.following = Following::Closed;
+                Fate::Destroy
+            }
             Following::Unread => Fate::Pass,
             Following::Reading | Following::Asking => {
                 let rules = Rules { policies, keys, now_s };
@@ -168,7 +176,7 @@ impl Connection {
         self.owed = false;
         if self.following == Following::Asking {
             let switched = bytes.starts_with(b"HTTP/1.1 101");
-            self.following = if switched { Following::Unread } else { Following::Reading };
+            self.following = if switched { Following::Switched } else { Following::Reading };
         }
     }
 

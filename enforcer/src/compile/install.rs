@@ -24,10 +24,17 @@ impl Image {
     /// Makes the image the current generation; the number must differ from the current one's.
     ///
     /// # Errors
-    /// When a map refuses an operation. The generation before stays in force, and installing may be tried again.
+    /// When a map refuses an operation, or the number is the current one's. The generation before stays in force, and
+    /// installing may be tried again.
     pub fn install(&self, generation: u64, sink: &mut dyn MapSink) -> Result<(), SinkError> {
         let index = 0u32.to_ne_bytes();
         let active = sink.lookup("pc_active", &index)?.and_then(|value| u64::read_from_bytes(&value).ok());
+        if active.is_some_and(|active| active >> 1 == generation && generation != 0) {
+            // What the kernel remembers of the current one (tokens, requests) would hold for this one, too.
+            let message =
+                format!("generation {generation} is in force already: give this one another number");
+            return Err(SinkError { map: "pc_active".to_owned(), message });
+        }
         let idle = active.unwrap_or(0) as u32 & 1 ^ 1;
         // Runs that began before the last switch may still be reading what is idle since then.
         sink.wait_for_readers()?;

@@ -92,3 +92,21 @@ fn what_would_be_denied_is_recorded() {
     );
     assert_eq!(app.requests(), 200);
 }
+
+/// What monitor mode could not follow is read by nobody: it ends when the port enforces.
+#[test]
+fn a_connection_that_was_lost_does_not_outlive_monitor_mode() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("lost");
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Monitor)]);
+    let mut client = Client::connect(app.addr);
+    client.send("no request at all\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(50));
+    let before = app.bytes().len();
+    assert!(before > 0, "monitor mode passes it");
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let _ = client.try_send(get("/a", None));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(app.bytes().len(), before, "nothing that nobody has read");
+}

@@ -480,3 +480,19 @@ fn bytes_before_the_answer_end_the_connection() {
     assert_eq!(wire.send(format!("{ASK}early")), "pass");
     assert_eq!(wire.send("more"), "pass");
 }
+
+#[test]
+fn a_connection_that_monitor_mode_lost_ends_when_the_port_enforces() {
+    let mut wire = Wire::new(Mode::Monitor);
+    assert_eq!(wire.exchange("no request at all\r\n\r\n"), "pass");
+    assert_eq!(wire.exchange(bad()), "pass", "nothing is read any more");
+    wire.policies = policies(Mode::Enforce);
+    assert_eq!(wire.exchange(bad()), "destroy");
+    assert_eq!(wire.exchange(good()), "drop");
+    // One that switched did so by a rule.
+    let mut wire = with_websocket(Mode::Monitor);
+    wire.send(ASK);
+    wire.connection.application_wrote(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    wire.policies = policies(Mode::Enforce);
+    assert_eq!(wire.send("frames"), "pass");
+}

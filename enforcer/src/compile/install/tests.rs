@@ -198,6 +198,17 @@ fn a_half_holds_what_was_written_last_whatever_was_there() {
 }
 
 #[test]
+fn a_generation_never_follows_itself() {
+    let mut memory = with_generator();
+    image(&[80], "doctor", 1).install(7, &mut memory).unwrap();
+    let before = memory.active();
+    let error = image(&[80], "nurse", 2).install(7, &mut memory).unwrap_err();
+    assert!(error.to_string().contains("another number"), "{error}");
+    assert_eq!(memory.active(), before);
+    image(&[80], "nurse", 2).install(8, &mut memory).unwrap();
+}
+
+#[test]
 fn ports_go_when_no_half_protects_them() {
     let mut memory = with_generator();
     image(&[80], "doctor", 1).write(0, &mut memory).unwrap();
