@@ -40,7 +40,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_conn, exp_seq), F(pc_conn, skbs), F(pc_conn, slot), F(pc_conn, requests), F(pc_conn, owed),
 	F(pc_conn, pass_wseq), F(pc_conn, deny_wseq), F(pc_conn, pending), F(pc_conn, injected), F(pc_conn, closing),
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
-	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, pad),
+	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, withheld),
 	SIZE(pc_event), F(pc_event, boot_ns), F(pc_event, decision), F(pc_event, generation), F(pc_event, cookie),
 	F(pc_event, kernel_ns), F(pc_event, verify_ns), F(pc_event, policy), F(pc_event, rule), F(pc_event, candidate_policy), F(pc_event, candidate_rule), F(pc_event, candidate_reason), F(pc_event, pad), F(pc_event, reason),
 	F(pc_event, status), F(pc_event, flags), F(pc_event, mode), F(pc_event, method), F(pc_event, dport),

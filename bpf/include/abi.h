@@ -234,8 +234,9 @@ enum {
 };
 
 /*
- * Some servers take the end of the stream for the end of a request's head, and act on what they have of it.  So the
- * application must not see the client's end (FIN) while it holds a part of a head, nor while that is not known.
+ * Some servers take the end of the stream for the end of a request's head, and act on what they have of it.  So an
+ * application whose reads block gets no part of a head (progs/withhold.h); any other gets it, but must not see the
+ * client's end (FIN) while it holds a part, nor while that is not known.
  */
 enum {
 	PC_TORN_HELD = 1,   /* it holds a part of a head, which was not allowed */
@@ -264,7 +265,7 @@ struct pc_conn {
 	u32 memo;         /* the last request was kept (lib/memo.h) */
 	u32 memo_vain;    /* requests kept since one was recognised */
 	u32 torn;         /* PC_TORN_*: the client's end must not reach the application */
-	u32 pad;
+	u32 withheld;     /* 1: the application has not got the bytes in pc_heads */
 };
 
 /* ---- records ------------------------------------------------------------------------------------------ */

@@ -169,6 +169,10 @@ struct pc_run {
 	u32 cache_hit;   /* the token in hand was known */
 	u32 memo;        /* PC_MEMO_*: the head in hand was recognised */
 	u32 learn;       /* the request in hand was allowed and read in full: keep it */
+	u32 back;        /* bytes of a head that were withheld and stand at the front of this buffer again */
+	u32 withhold;    /* 1: the application must not get the buffer's bytes from withhold_at on */
+	u32 withhold_at;
+	u32 pad;
 };
 
 struct pc_slot {

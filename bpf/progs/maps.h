@@ -80,12 +80,19 @@ struct {
 struct sk_buff_head {
 	u32 qlen;
 };
+struct file {
+	u32 f_flags;
+};
+struct socket {
+	struct file *file;
+};
 typedef struct {
 	int owned;
 } socket_lock_t;
 struct sock {
 	struct sk_buff_head sk_receive_queue;
 	socket_lock_t sk_lock;
+	struct socket *sk_socket;
 };
 struct inet_sock {
 	struct sock sk;

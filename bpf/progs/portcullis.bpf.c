@@ -53,7 +53,7 @@ static __always_inline struct pc_slot *pc_slot_of(struct pc_conn *conn)
 }
 
 /* Starts a run: what was configured at this moment decides every request of the buffer. */
-static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 back)
 {
 	u32 zero = 0;
 	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
@@ -62,6 +62,7 @@ static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *
 	__builtin_memset(&s->run, 0, sizeof(s->run));
 	s->run.entry_ns = bpf_ktime_get_boot_ns();
 	s->run.len = skb->len;
+	s->run.back = back;
 	s->run.reply_due = conn->pending ||
 			   (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
 	s->d.half = active ? *active & 1 : 0;
@@ -160,7 +161,8 @@ static __always_inline int pc_unreadable(struct __sk_buff *skb, struct pc_conn *
 {
 	u32 key = skb->local_port;
 
-	if (conn->pending || conn->state == PC_ST_POISON || !bpf_map_lookup_elem(&pc_ports, &key) ||
+	/* what was withheld would be missing in front */
+	if (conn->pending || conn->withheld || conn->state == PC_ST_POISON || !bpf_map_lookup_elem(&pc_ports, &key) ||
 	    pc_enforces_now(skb))
 		return pc_kill(skb, 0, conn);
 	conn->state = PC_ST_OPAQUE;
@@ -200,7 +202,13 @@ int pc_http(struct __sk_buff *skb)
 			PC_COUNT(no_slot);
 			return pc_unreadable(skb, conn);
 		}
-		pc_run_start(skb, s, conn);
+		int back = conn->withheld ? pc_head_return(skb, conn) : 0;
+
+		if (back < 0) {
+			pc_slot_release(s, conn);
+			return pc_kill(skb, 0, conn);
+		}
+		pc_run_start(skb, s, conn, back);
 	}
 	PC_NO_UNROLL
 	/* a request takes a step for its head, one for its token, and one for each 16 KiB of its body's framing */

@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "chunk.h"
 #include "deny.h"
+#include "withhold.h"
 #include "../lib/http1.h"
 #include "../lib/memo.h"
 #include "../lib/path.h"
@@ -51,7 +52,7 @@ static __always_inline void pc_outcome_denied(struct pc_slot *s)
 		pc_outcome(s, PC_OUT_KILL);
 	else
 		pc_outcome(s, PC_OUT_REPLY);
-	if (s->run.had)
+	if (s->run.had || s->run.back)
 		s->run.close = 1;
 }
 
@@ -62,6 +63,15 @@ static __always_inline u32 pc_port_enforces(struct pc_slot *s)
 	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
 
 	return port ? port->enforce[s->d.half & 1] : 1;
+}
+
+/* Whether some rule of the port enforces; what only monitors changes nothing. */
+static __always_inline int pc_port_guards(struct pc_slot *s)
+{
+	u32 key = s->d.port;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
+
+	return port && (port->flags & PC_PORT_ENFORCE);
 }
 
 static __always_inline void pc_new_decision(struct pc_slot *s)
@@ -226,7 +236,8 @@ PC_FN int pc_head_fetch(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn
 	return 0;
 }
 
-/* The head is not complete: keeps what is there.  Its bytes go to the application, which cannot act on them.
+/* The head is not complete: keeps what is there.  Its bytes go to the application only when its reads do not block, which
+ * then cannot act on them (withhold.h).
  * VERIFIER: inline in pc_http, because up to kernel 6.1 a value to store may not be a global function's argument. */
 static __always_inline int pc_head_keep(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
@@ -238,7 +249,13 @@ static __always_inline int pc_head_keep(struct __sk_buff *skb, struct pc_slot *s
 	if (bpf_map_update_elem(&pc_heads, &cookie, s->head, BPF_ANY))
 		return pc_refuse(s, conn, PC_R_NO_CAPACITY, 0);
 	conn->head_n = s->n;
-	conn->torn |= PC_TORN_HELD;
+	if (!s->run.had && pc_port_guards(s) && pc_reads_block(skb)) {
+		conn->withheld = 1;
+		s->run.withhold = 1;
+		s->run.withhold_at = s->run.off;
+	} else {
+		conn->torn |= PC_TORN_HELD;
+	}
 	s->run.off = s->run.len;
 	return PC_STEP_STOP;
 }
@@ -505,15 +522,23 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 	}
 	switch (s->run.outcome) {
 	case PC_OUT_PASS:
+		if (s->run.withhold && !s->run.withhold_at)
+			return pc_head_withhold(skb, s, conn);
 		/* With its body too: what was written before the request's end (100 Continue) is not its response. */
 		if (s->run.passed_head || s->run.passed_body) {
 			conn->owed = 1;
 			conn->pass_wseq = tp ? tp->write_seq : 0;
 		}
 		pc_event_flush(skb, s, conn);
+		if (s->run.withhold) {
+			PC_COUNT_N(passed_bytes, s->run.withhold_at);
+			return pc_head_withhold(skb, s, conn);
+		}
 		PC_COUNT_N(passed_bytes, s->run.len);
 		return SK_PASS;
 	case PC_OUT_BODY:
+		if (s->run.withhold)
+			break;
 		return pc_drop_silently(skb);
 	case PC_OUT_REPLY:
 		return pc_finish_denied(skb, s, conn, tp);

@@ -474,8 +474,8 @@ twin! {
         memo_vain: u32,
         /// The client's end must not reach the application.
         torn: u32,
-        /// Zero.
-        pad: u32,
+        /// The application has not got the kept part of a head.
+        withheld: u32,
     }
 }
 twin! {

@@ -197,7 +197,6 @@ fn python() {
 /// its connection, is told EAGAIN, which the standard library of this server takes for the end of the stream, and so of
 /// the head that it holds a part of.
 #[test]
-#[ignore = "known: Python's http.server takes the end of a connection for the end of a head"]
 fn python_and_a_head_in_two_segments() {
     need!(Bpf, BpfFs, Cgroup2, Tool("python3"));
     suite_of("pythonsplit", Server::python, |case| case.name == SPLIT);

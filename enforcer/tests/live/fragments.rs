@@ -105,11 +105,8 @@ fn java() {
     suite("javafrag", Server::java);
 }
 
-/// Known, and said in docs/SEMANTICS.md (Failures) and the README: a reader that is woken by the end of its connection is
-/// told EAGAIN by sockets under control, which the standard library of this server takes for the end of the stream, and so
-/// of the head that it holds a part of.
+/// Its standard library takes EAGAIN for the end of the stream, and so for the end of a head that it holds a part of.
 #[test]
-#[ignore = "known: Python's http.server takes the end of a connection for the end of a head"]
 fn python() {
     need!(Bpf, BpfFs, Cgroup2, Tool("python3"));
     suite("pythonfrag", Server::python);
