@@ -29,12 +29,12 @@ static __always_inline int pc_reads_block(struct __sk_buff *skb)
 	return tp && !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & PC_O_NONBLOCK);
 }
 
-/* Moves the start of the buffer by n bytes, at most 64 KiB: down for what is put back (grow), up for what is taken out.
- * 0 = done. */
-static __always_inline int pc_move_start(struct __sk_buff *skb, u32 n, int grow)
+/* Moves the start of the buffer by n bytes, at most PC_HEAD_MAX: down for what is put back (grow), up for what is taken
+ * out.  0 = done. */
+PC_FN int pc_move_start(struct __sk_buff *skb, u32 n, u32 grow)
 {
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_TRIM_STEPS && n; i++) {
+	for (u32 i = 0; i < PC_HEAD_MAX / PC_TRIM_MAX + 1 && n; i++) {
 		u32 k = n > PC_TRIM_MAX ? PC_TRIM_MAX : n;
 
 		if (bpf_skb_adjust_room(skb, grow ? (s32)k : -(s32)k, 0, 0))

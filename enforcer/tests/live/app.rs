@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct Manner {
     /// Reads on after a wake-up for nothing.
     pub patient: bool,
+    /// Its reads do not block.
+    pub nonblocking: bool,
     /// How long it works on a request whose path begins with `/slow`, and how long it keeps a connection open after the
     /// client's end.
     pub pause: Duration,
@@ -47,6 +50,11 @@ impl App {
         App::mannered(Manner { patient: true, ..Manner::default() })
     }
 
+    /// One whose reads do not block.
+    pub fn nonblocking() -> App {
+        App::mannered(Manner { patient: true, nonblocking: true, ..Manner::default() })
+    }
+
     pub fn mannered(manner: Manner) -> App {
         App::run(TcpListener::bind("127.0.0.1:0").expect("binding the application"), manner)
     }
@@ -62,6 +70,8 @@ impl App {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = shared.clone();
+                // Not set in the call that accepts: what comes in between finds a socket that blocks.
+                stream.set_nonblocking(manner.nonblocking).expect("blocking or not");
                 thread::spawn(move || {
                     if connection(stream, manner, &seen).is_err() {
                         seen.errors.fetch_add(1, Ordering::SeqCst);
@@ -103,7 +113,10 @@ fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<
     let mut chunk = vec![0; 65_536];
     loop {
         let read = match stream.read(&mut chunk) {
-            Err(error) if manner.patient && error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if manner.patient && error.kind() == io::ErrorKind::WouldBlock => {
+                await_readable(&stream)?;
+                continue;
+            }
             read => read?,
         };
         if read == 0 {
@@ -136,6 +149,16 @@ fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<
             continued = true;
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
+    }
+}
+
+/// Waits until a read returns something.
+pub fn await_readable(stream: &TcpStream) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the structure lives through the call, and it is one.
+    match unsafe { libc::poll(&mut poll, 1, -1) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Parts of a head are passed before it can be decided: no server may take such a part for a request.
+//! Parts of a head come before it can be decided: no server may take such a part for a request.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use portcullis_enforcer::kernel::DenyMode;
 use portcullis_testkit::need;
 use portcullis_wire::Mode;
 
+use crate::app::{App, await_readable};
 use crate::client::{Client, get};
 use crate::servers::Server;
 use crate::world::{World, policy};
@@ -112,68 +114,195 @@ fn python() {
     suite("pythonfrag", Server::python);
 }
 
-/// A server that takes the end of the stream for the end of a head, as some do, and counts how often it has.
+/// A server that takes the end of the stream for the end of a head, as some do, and counts how often it has; when its
+/// reads block, a wake-up for nothing too.
 struct Eager {
     addr: SocketAddr,
     acted: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
 }
 
 impl Eager {
-    fn start() -> Eager {
+    fn start(blocking: bool) -> Eager {
         let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).expect("listening");
-        let (addr, acted) = (listener.local_addr().expect("an address"), Arc::new(AtomicUsize::new(0)));
-        let count = Arc::clone(&acted);
+        let addr = listener.local_addr().expect("an address");
+        let eager = Eager { addr, acted: Arc::default(), read: Arc::default() };
+        let (acted, read) = (Arc::clone(&eager.acted), Arc::clone(&eager.read));
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let count = Arc::clone(&count);
+                let (acted, read) = (Arc::clone(&acted), Arc::clone(&read));
+                stream.set_nonblocking(!blocking).expect("blocking or not");
                 thread::spawn(move || {
                     let (mut held, mut buffer) = (0, [0; 4096]);
                     loop {
                         match stream.read(&mut buffer) {
                             Ok(0) => break,
-                            Ok(n) => held += n,
-                            // Woken for nothing, or the connection was destroyed: no end of a stream.
+                            Ok(n) => {
+                                held += n;
+                                read.fetch_add(n, Ordering::SeqCst);
+                            }
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock && blocking => break,
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                                await_readable(&stream).expect("waiting");
+                            }
+                            // The connection was destroyed: no end of a stream.
                             Err(_) => return,
                         }
                     }
-                    count.fetch_add(usize::from(held > 0), Ordering::SeqCst);
+                    acted.fetch_add(usize::from(held > 0), Ordering::SeqCst);
                 });
             }
         });
-        Eager { addr, acted }
+        eager
+    }
+
+    fn acted(&self) -> usize {
+        self.acted.load(Ordering::SeqCst)
+    }
+
+    fn read(&self) -> usize {
+        self.read.load(Ordering::SeqCst)
     }
 }
 
-fn eager(name: &str) -> (World, Eager) {
+fn eager(name: &str, blocking: bool) -> (World, Eager) {
     let mut world = World::new(name);
-    let server = Eager::start();
+    let server = Eager::start(blocking);
     world.apply(vec![policy(server.addr.port(), Mode::Enforce)]);
     (world, server)
+}
+
+/// A client whose connection the server has accepted, and has made what it wants it to be.
+fn accepted(addr: SocketAddr) -> Client {
+    let client = Client::connect(addr);
+    thread::sleep(Duration::from_millis(5));
+    client
 }
 
 /// Whether the part was allowed is known when its token is judged, and not before.
 #[test]
 fn a_head_in_two_segments_whose_token_is_bad_stays_without_an_end() {
     need!(Bpf, BpfFs, Cgroup2);
-    let (world, server) = eager("torntoken");
-    let bad = world.token(serde_json::json!({ "iss": "https://other.example" }));
-    for _ in 0..20 {
-        let mut client = Client::connect(server.addr);
-        client.send("GET /secret HTTP/1.1\r\nHost: a\r\n");
-        thread::sleep(Duration::from_millis(5));
-        client.send(format!("Authorization: Bearer {bad}\r\n\r\n"));
-        assert_eq!(client.response().expect("a denial").status, 401);
-        drop(client);
+    for blocking in [false, true] {
+        let (world, server) = eager("torntoken", blocking);
+        let bad = world.token(serde_json::json!({ "iss": "https://other.example" }));
+        for _ in 0..20 {
+            let mut client = accepted(server.addr);
+            client.send("GET /secret HTTP/1.1\r\nHost: a\r\n");
+            thread::sleep(Duration::from_millis(5));
+            client.send(format!("Authorization: Bearer {bad}\r\n\r\n"));
+            assert_eq!(client.response().expect("a denial").status, 401);
+            drop(client);
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!((server.acted(), server.read() > 0), (0, !blocking));
     }
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(server.acted.load(Ordering::SeqCst), 0);
+}
+
+/// However the connection ends, and with an agent or without: a read that blocks is told EAGAIN by any wake-up.
+#[test]
+fn a_read_that_blocks_gets_nothing_of_a_head_that_is_not_decided() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, server) = eager("withheld", true);
+    for with_agent in [true, false] {
+        if !with_agent {
+            drop(world.datapath.take());
+        }
+        for fragment in FRAGMENTS {
+            for end in [Client::finish, Client::abort, |_: &Client| ()] {
+                let mut client = accepted(server.addr);
+                client.send(fragment);
+                thread::sleep(Duration::from_millis(2));
+                end(&client);
+                client.timeout(Duration::from_millis(20));
+                drop(client.response());
+                drop(client);
+                assert_eq!((server.acted(), server.read()), (0, 0), "{fragment:?}");
+            }
+        }
+    }
+    world.restart();
+    assert_eq!(world.stats().passed_bytes, 0, "{:?}", world.stats());
+}
+
+/// How the last of the requests below ends.
+const LAST: &[u8] = b"Host: last\r\n\r\n";
+
+/// What was withheld is counted once: a head that came in pieces leaves nothing behind that poll would report.
+#[test]
+fn a_head_that_was_withheld_arrives_whole_and_once() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("whole");
+    let server = TcpListener::bind("127.0.0.1:0").expect("listening");
+    let addr = server.local_addr().expect("an address");
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    let token = world.role("reader");
+    let app = thread::spawn(move || {
+        let (mut stream, _) = server.accept().expect("a connection");
+        let mut all = Vec::new();
+        let mut chunk = vec![0; 65_536];
+        loop {
+            let read = stream.read(&mut chunk).expect("no wake-up for nothing");
+            if read == 0 {
+                return all;
+            }
+            all.extend(&chunk[..read]);
+            assert!(all.ends_with(b"\r\n\r\n"), "a part of a head: {}", chunk[..read].escape_ascii());
+            // What is withheld shows here until it arrives.
+            let more = all.windows(9).any(|window| window == b"GET /more") && !all.ends_with(LAST);
+            assert_eq!(is_readable(&stream), more, "{}", all[all.len() - read..].escape_ascii());
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").expect("answering");
+        }
+    });
+    let mut client = accepted(addr);
+    let mut sent = Vec::new();
+    // Of 12,000 bytes the start of the buffer moves in three steps.
+    for filler in [0, 300, 3000, 12_000] {
+        let head = format!("GET /a HTTP/1.1\r\nHost: a\r\nX: {}\r\n", "x".repeat(filler));
+        let head = format!("{head}Authorization: Bearer {token}\r\n\r\n");
+        for pieces in [1, 2, 3, 7] {
+            for piece in head.as_bytes().chunks(head.len().div_ceil(pieces)) {
+                client.send(piece);
+                thread::sleep(Duration::from_millis(2));
+            }
+            assert_eq!(client.response().expect("an answer").status, 204);
+            sent.extend(head.as_bytes());
+        }
+    }
+    // The next request's beginning in the segment of the one before.
+    let next = format!("GET /b HTTP/1.1\r\nAuthorization: Bearer {token}\r\nHost: last\r\n\r\n");
+    let (part, rest) = next.split_at(40);
+    client.send(get("/more", Some(&token)) + part);
+    assert_eq!(client.response().expect("an answer").status, 204);
+    client.send(rest);
+    assert_eq!(client.response().expect("an answer").status, 204);
+    sent.extend((get("/more", Some(&token)) + &next).into_bytes());
+    drop(client);
+    assert!(app.join().expect("the application") == sent);
+}
+
+/// A denied head that was withheld is answered as a whole one, and closes: what it closes with is not the reader's matter.
+#[test]
+fn the_kernel_alone_denies_a_head_that_was_withheld() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("withheldkernel", |config| config.deny_mode = Some(DenyMode::Kernel));
+    let app = App::patient();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut client = accepted(app.addr);
+    client.send(format!("GET /secret HTTP/1.1\r\nHost: a\r\nX: {}\r\n", "x".repeat(100)));
+    thread::sleep(Duration::from_millis(5));
+    // Too short for an answer by itself.
+    client.send("\r\n");
+    let response = client.response().expect("a denial");
+    assert_eq!((response.status, response.has("Connection: close")), (401, true), "{response:?}");
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
 }
 
 /// Extension headers move the TCP header: what stands where it would be is the client's to choose.
 #[test]
 fn an_end_behind_extension_headers_is_an_end() {
     need!(Root, Bpf, BpfFs, Cgroup2);
-    let (world, server) = eager("extension");
+    let (world, server) = eager("extension", false);
     // Destination options: eight bytes, of which PadN takes the last six (RFC 8200 section 4.2).
     let options: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
     let heads = 16;
@@ -191,13 +320,20 @@ fn an_end_behind_extension_headers_is_an_end() {
         };
         assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
         let mut client = Client::over(client);
+        thread::sleep(Duration::from_millis(10));
         client.send("GET /secret HTTP/1.1\r\nHost: a\r\n");
         thread::sleep(Duration::from_millis(10));
         drop(client);
     }
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(server.acted.load(Ordering::SeqCst), 0);
+    assert_eq!(server.acted(), 0);
     // Each head came through, and each end was held back.
     let stats = world.stats();
     assert!(stats.passed_bytes >= heads * 30 && stats.guard_dropped >= heads, "{stats:?}");
+}
+
+fn is_readable(stream: &TcpStream) -> bool {
+    let mut poll = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the structure lives through the call, and it is one.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }

@@ -16,6 +16,7 @@ use portcullis_token::KeyStore;
 use portcullis_verdict::{Connection, Fate, Record, decide};
 use portcullis_wire::{AccessLog, Bundle, CandidateVerdict, Issuer, Mode, Policy, Verdict};
 
+use crate::app::await_readable;
 use crate::corpus::Drawn;
 use crate::world::{World, now_ns};
 
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a segment may take to come to the programs; then it has been merged with another one, or is lost.
 const SEGMENT_WAIT: Duration = Duration::from_millis(500);
 
-/// The datapath with two applications, and what decides in the model.
+/// The datapath with two applications, of which the reads of one block, and what decides in the model.
 pub struct Stage {
     world: World,
     apps: [App; 2],
@@ -36,6 +37,8 @@ pub struct Stage {
     /// Denials that the kernel answered because the agent was late.
     answered_by_kernel: u64,
     merged: u64,
+    /// Connections whose application did not get the part of a head that they ended with.
+    pub withheld: u64,
 }
 
 struct Rules {
@@ -79,6 +82,7 @@ pub struct Link<'a> {
 /// A server for one connection at a time. It says what it accepted and, at the end, all that it read.
 struct App {
     addr: SocketAddrV4,
+    blocking: bool,
     accepted: Receiver<()>,
     ended: Receiver<Vec<u8>>,
 }
@@ -88,8 +92,8 @@ struct App {
 impl Stage {
     /// In a world whose applications are under control.
     pub fn new(world: World) -> Stage {
-        let apps = [App::start(), App::start()];
-        Stage { world, apps, rules: None, connections: 0, answered_by_kernel: 0, merged: 0 }
+        let apps = [true, false].map(App::start);
+        Stage { world, apps, rules: None, connections: 0, answered_by_kernel: 0, merged: 0, withheld: 0 }
     }
 
     pub fn ports(&self) -> [u16; 2] {
@@ -188,7 +192,10 @@ impl Stage {
 
     /// What was left out of a comparison, in words.
     pub fn summary(&self) -> String {
-        format!("{} denials answered by the kernel, {} segments merged", self.answered_by_kernel, self.merged)
+        let Stage { answered_by_kernel, merged, withheld, .. } = self;
+        format!(
+            "{answered_by_kernel} denials answered by the kernel, {merged} segments merged, {withheld} ends withheld"
+        )
     }
 }
 
@@ -383,13 +390,16 @@ impl Link<'_> {
 
     /// Ends the connection; where it came from, and the records that it is to have.
     ///
-    /// The application must have read what passed, and nothing else. When the datapath ended the connection, what it
-    /// had not read by then is lost.
+    /// The application must have read what passed, and nothing else; one whose reads block may lack the part of a head
+    /// that came last. When the datapath ended the connection, what it had not read by then is lost.
     pub fn end(self) -> (String, Vec<Row>) {
         drop(self.stream.shutdown(std::net::Shutdown::Write));
-        let read = self.stage.apps[self.at].ended.recv_timeout(PATIENCE);
+        let app = &self.stage.apps[self.at];
+        let read = app.ended.recv_timeout(PATIENCE);
         let read = read.unwrap_or_else(|error| panic!("{error}: {}", self.history()));
-        let alike = if self.over { self.passed.starts_with(&read) } else { self.passed == read };
+        let part = self.reading.held();
+        let withheld = app.blocking && part > 0 && self.passed[..self.passed.len() - part] == read;
+        let alike = withheld || if self.over { self.passed.starts_with(&read) } else { self.passed == read };
         assert!(
             alike,
             "the application read {} instead of {} of {}",
@@ -397,6 +407,7 @@ impl Link<'_> {
             self.passed.escape_ascii(),
             self.history()
         );
+        self.stage.withheld += u64::from(withheld);
         (self.source.to_string(), self.rows)
     }
 
@@ -442,17 +453,18 @@ fn without_id(text: &[u8]) -> Vec<u8> {
 // === impl App ===
 
 impl App {
-    fn start() -> App {
+    fn start(blocking: bool) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binding the application");
         let Ok(SocketAddr::V4(addr)) = listener.local_addr() else { panic!("an address of IPv4") };
         let ((accepted, is_accepted), (ended, has_ended)) = (channel(), channel());
-        thread::spawn(move || serve(&listener, &accepted, &ended));
-        App { addr, accepted: is_accepted, ended: has_ended }
+        thread::spawn(move || serve(&listener, blocking, &accepted, &ended));
+        App { addr, blocking, accepted: is_accepted, ended: has_ended }
     }
 }
 
-fn serve(listener: &TcpListener, accepted: &Sender<()>, ended: &Sender<Vec<u8>>) {
+fn serve(listener: &TcpListener, blocking: bool, accepted: &Sender<()>, ended: &Sender<Vec<u8>>) {
     for stream in listener.incoming() {
+        let stream = stream.and_then(|stream| stream.set_nonblocking(!blocking).map(|()| stream));
         let _ = accepted.send(());
         let mut read = Vec::new();
         if let Ok(stream) = stream {
@@ -471,7 +483,10 @@ fn connection(mut stream: TcpStream, read: &mut Vec<u8>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         let count = match stream.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                await_readable(&stream)?;
+                continue;
+            }
             count => count?,
         };
         if count == 0 {

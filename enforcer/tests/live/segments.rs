@@ -22,23 +22,26 @@ const SHUT: &[u8] = b"GET /secret HTTP/1.1\r\nHost: bbbbbbbb\r\nX: 1111111111111
 /// A segment: where it starts, and its bytes.
 type Segment = (usize, Vec<u8>);
 
-/// The same application three times.
-struct Three {
+/// The same application four times: those whose ports enforce read with and without blocking.
+struct Four {
     world: World,
     plain: App,
     monitored: App,
-    enforced: App,
+    enforced: [App; 2],
     _ns: NetNs,
 }
 
-impl Three {
-    fn new(name: &str) -> Three {
+impl Four {
+    fn new(name: &str) -> Four {
         let mut world = World::new(name);
         let ns = NetNs::enter().expect("a namespace");
-        let [plain, monitored, enforced] = [(); 3].map(|()| App::local());
+        let [plain, monitored] = [(); 2].map(|()| App::local());
+        // A part of a head that comes with others wakes a read that blocks.
+        let enforced = [App::patient(), App::nonblocking()];
         let of = |app: &App, mode| Policy { id: app.port().to_string(), ..policy(app.port(), mode) };
-        world.apply(vec![of(&monitored, Mode::Monitor), of(&enforced, Mode::Enforce)]);
-        Three { world, plain, monitored, enforced, _ns: ns }
+        let [one, two] = &enforced;
+        world.apply(vec![of(&monitored, Mode::Monitor), of(one, Mode::Enforce), of(two, Mode::Enforce)]);
+        Four { world, plain, monitored, enforced, _ns: ns }
     }
 
     /// Sends segments, and then whatever of `rest` the application's side still lacks. The bytes that the unguarded
@@ -56,18 +59,20 @@ impl Three {
             "{segments:?}"
         );
         // Enforced: the open path with the same bytes, or no request at all.
-        let requests = self.enforced.requests();
-        let (same, answer) = exchange(&self.enforced, first, segments, rest);
-        let record = self.record(&self.enforced);
-        assert_eq!(Some(&*record.path), path(&bytes), "{segments:?}");
-        if path(&bytes) == Some("/health") {
-            assert_eq!(record.decision, Verdict::Allow, "{segments:?}");
-            assert_eq!(same.as_deref().map(text), Some(text(&bytes)), "{segments:?}");
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer} {segments:?}");
-        } else {
-            assert_eq!(record.decision, Verdict::Deny, "{segments:?}");
-            assert_eq!(self.enforced.requests(), requests, "{segments:?}");
-            assert!(answer.starts_with("HTTP/1.1 401"), "{answer} {segments:?}");
+        for app in &self.enforced {
+            let requests = app.requests();
+            let (same, answer) = exchange(app, first, segments, rest);
+            let record = self.record(app);
+            assert_eq!(Some(&*record.path), path(&bytes), "{segments:?}");
+            if path(&bytes) == Some("/health") {
+                assert_eq!(record.decision, Verdict::Allow, "{segments:?}");
+                assert_eq!(same.as_deref().map(text), Some(text(&bytes)), "{segments:?}");
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer} {segments:?}");
+            } else {
+                assert_eq!(record.decision, Verdict::Deny, "{segments:?}");
+                assert_eq!(app.requests(), requests, "{segments:?}");
+                assert!(answer.starts_with("HTTP/1.1 401"), "{answer} {segments:?}");
+            }
         }
         bytes
     }
@@ -113,34 +118,34 @@ fn host(bytes: &[u8]) -> Option<&str> {
 #[test]
 fn bytes_sent_again_are_those_of_the_first_time() {
     need!(Bpf, BpfFs, Cgroup2, NetNs);
-    let three = Three::new("again");
+    let four = Four::new("again");
     let of = |stream: &[u8], from: usize, to: usize| (from, stream[from..to].to_vec());
     // The path arrives once, then again with other bytes, together with what follows.
-    let bytes = three.check(1000, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
+    let bytes = four.check(1000, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
     assert_eq!(path(&bytes), Some("/health"));
-    let bytes = three.check(1000, &[of(SHUT, 0, 12), of(OPEN, 4, OPEN.len())], OPEN);
+    let bytes = four.check(1000, &[of(SHUT, 0, 12), of(OPEN, 4, OPEN.len())], OPEN);
     assert_eq!(path(&bytes), Some("/secret"));
     // Byte by byte, each with the other's byte in front.
     let overlapping: Vec<Segment> = (0..OPEN.len())
         .map(|n| (n.saturating_sub(1), [&SHUT[n.saturating_sub(1)..n], &OPEN[n..=n]].concat()))
         .collect();
-    assert_eq!(three.check(1000, &overlapping, OPEN), OPEN);
+    assert_eq!(four.check(1000, &overlapping, OPEN), OPEN);
     // Behind a hole, twice; then the hole is filled.
     for (one, two) in [(OPEN, SHUT), (SHUT, OPEN)] {
-        three.check(1000, &[of(one, 4, 20), of(two, 4, 20), of(one, 0, 4)], one);
-        three.check(1000, &[of(one, 6, 9), of(two, 4, 20), of(one, 0, 6)], one);
-        three.check(1000, &[of(one, 20, 40), of(two, 4, 20), of(two, 0, 64), of(one, 0, 4)], one);
+        four.check(1000, &[of(one, 4, 20), of(two, 4, 20), of(one, 0, 4)], one);
+        four.check(1000, &[of(one, 6, 9), of(two, 4, 20), of(one, 0, 6)], one);
+        four.check(1000, &[of(one, 20, 40), of(two, 4, 20), of(two, 0, 64), of(one, 0, 4)], one);
     }
     // Numbers that wrap around within the head.
-    let bytes = three.check(u32::MAX - 9, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
+    let bytes = four.check(u32::MAX - 9, &[of(OPEN, 0, 12), of(SHUT, 4, SHUT.len())], OPEN);
     assert_eq!(path(&bytes), Some("/health"));
-    assert!(three.world.stats().trimmed > 0, "no overlap reached the programs: {:?}", three.world.stats());
+    assert!(four.world.stats().trimmed > 0, "no overlap reached the programs: {:?}", four.world.stats());
 }
 
 #[test]
 fn any_segments_are_seen_as_the_application_reads_them() {
     need!(Bpf, BpfFs, Cgroup2, NetNs);
-    let three = Three::new("segments");
+    let four = Four::new("segments");
     let mut rng = Rng::new(seed());
     let (mut open, mut mixed) = (0, 0);
     for _ in 0..150 {
@@ -154,11 +159,11 @@ fn any_segments_are_seen_as_the_application_reads_them() {
             segments.push((at, stream[at..stream.len().min(at + len)].to_vec()));
         }
         let rest = if rng.below(8) < favourite { OPEN } else { SHUT };
-        let bytes = three.check(rng.next_u64() as u32, &segments, rest);
+        let bytes = four.check(rng.next_u64() as u32, &segments, rest);
         open += usize::from(path(&bytes) == Some("/health"));
         mixed += usize::from(bytes != OPEN && bytes != SHUT);
     }
-    let stats = three.world.stats();
+    let stats = four.world.stats();
     eprintln!("{open} open, {mixed} mixed, {} trimmed", stats.trimmed);
     assert!(open >= 10 && mixed >= 20 && stats.trimmed >= 20, "{open} open, {mixed} mixed, {stats:?}");
     assert_eq!(stats.stream_gap, 0);
@@ -167,12 +172,12 @@ fn any_segments_are_seen_as_the_application_reads_them() {
 #[test]
 fn an_overlap_longer_than_one_cut_is_cut_off_too() {
     need!(Bpf, BpfFs, Cgroup2, NetNs);
-    let three = Three::new("overlap");
-    let token = three.world.role("reader");
+    let four = Four::new("overlap");
+    let token = four.world.role("reader");
     let head = format!(
         "POST /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 20000\r\n\r\n"
     );
-    let mut peer = Peer::connect(three.enforced.addr, 5).expect("connecting");
+    let mut peer = Peer::connect(four.enforced[0].addr, 5).expect("connecting");
     let body = head.len() as u32;
     peer.send(0, head.as_bytes());
     for n in 0..6 {
@@ -182,13 +187,13 @@ fn an_overlap_longer_than_one_cut_is_cut_off_too() {
     peer.send(body + 6000 - TRIM_MAX as u32 - 1, &[b'!'; TRIM_MAX + 101]);
     peer.send(body + 6100, &[b'!'; 100]);
     eventually("the bytes before", Duration::from_secs(5), || {
-        (three.enforced.bytes().len() >= body as usize + 6200).then_some(())
+        (four.enforced[0].bytes().len() >= body as usize + 6200).then_some(())
     });
-    let read = three.enforced.bytes();
+    let read = four.enforced[0].bytes();
     let (first, new) = read.split_at(body as usize + 6000);
     assert!(!first.contains(&b'!'), "what came first stays");
     assert_eq!(new, [b'!'; 200]);
-    assert_eq!((three.world.stats().stream_gap, three.world.stats().trimmed), (0, 1));
+    assert_eq!((four.world.stats().stream_gap, four.world.stats().trimmed), (0, 1));
 }
 
 /// An application that does not read, and a peer that does not mind.
