@@ -137,26 +137,26 @@ struct pc_issuer {
 	u32 id;
 	u32 leeway_s;
 };
-/* pc_rsa2048, pc_rsa3072, pc_rsa4096: ARRAY.  Little-endian 31-bit limbs; lib/rsa.h has the meaning of c1 and k1. */
+/* pc_rsa2048, pc_rsa3072, pc_rsa4096: ARRAY.  Signed limbs, least significant first; lib/rsa.h has the meaning. */
 struct pc_rsa2048_key {
-	u32 n[PC_RSA2048_LIMBS + 4];
-	u32 c1[PC_RSA2048_LIMBS + 4];
-	u32 k1[PC_RSA2048_LIMBS + 4];
-	u32 n0; /* -n^-1 mod 2^31 */
+	s32 n[PC_RSA2048_LIMBS]; /* N, the modulus times m */
+	s32 c1[PC_RSA2048_LIMBS];
+	s32 k1[PC_RSA2048_LIMBS];
+	u32 m;
 	u32 pad;
 };
 struct pc_rsa3072_key {
-	u32 n[PC_RSA3072_LIMBS + 4];
-	u32 c1[PC_RSA3072_LIMBS + 4];
-	u32 k1[PC_RSA3072_LIMBS + 4];
-	u32 n0;
+	s32 n[PC_RSA3072_LIMBS]; /* N, the modulus times m */
+	s32 c1[PC_RSA3072_LIMBS];
+	s32 k1[PC_RSA3072_LIMBS];
+	u32 m;
 	u32 pad;
 };
 struct pc_rsa4096_key {
-	u32 n[PC_RSA4096_LIMBS + 4];
-	u32 c1[PC_RSA4096_LIMBS + 4];
-	u32 k1[PC_RSA4096_LIMBS + 4];
-	u32 n0;
+	s32 n[PC_RSA4096_LIMBS]; /* N, the modulus times m */
+	s32 c1[PC_RSA4096_LIMBS];
+	s32 k1[PC_RSA4096_LIMBS];
+	u32 m;
 	u32 pad;
 };
 /*

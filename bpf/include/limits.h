@@ -59,7 +59,7 @@
 
 /* Version of the state that outlives programs in pinned maps (connections, slots, configuration).  Raised when its
  * layout or meaning changes: an agent takes over the maps of its own version only. */
-#define PC_STATE_VERSION 2
+#define PC_STATE_VERSION 3
 
 /* Live connections under control, by default; the agent may raise it at load. */
 #define PC_CONNS_MAX 65536
@@ -111,13 +111,16 @@
 /* How often it is called for one buffer, of at most 64 KiB. */
 #define PC_TRIM_STEPS 17
 
-/* RS256: 31-bit limbs, rows of four, columns (see lib/rsa.h). */
-#define PC_RSA2048_LIMBS 68
-#define PC_RSA2048_COLS 67
-#define PC_RSA3072_LIMBS 100
-#define PC_RSA3072_COLS 100
-#define PC_RSA4096_LIMBS 136
-#define PC_RSA4096_COLS 133
+/* RS256: limbs of a number, a multiple of four; bits of a limb; limbs that the modulus reaches into (see lib/rsa.h). */
+#define PC_RSA2048_LIMBS 72
+#define PC_RSA2048_LIMB_BITS 29
+#define PC_RSA2048_COLS 71
+#define PC_RSA3072_LIMBS 108
+#define PC_RSA3072_LIMB_BITS 29
+#define PC_RSA3072_COLS 106
+#define PC_RSA4096_LIMBS 148
+#define PC_RSA4096_LIMB_BITS 28
+#define PC_RSA4096_COLS 147
 
 /* ES256: bits of a window of the table of the generator, and of the table of a key (see lib/p256.h). */
 #define PC_P256_WINDOW_G 13

@@ -2,219 +2,307 @@
 /*
  * RSA verification for one modulus size; rsa.h includes this once per size and holds the argument.
  *
- * PC_RSA_BITS   bits of the modulus
- * PC_RSA_COLS   limbs of a number below 2n
- * PC_RSA_LIMBS  the same rounded up to a multiple of four, with R = 2^(31 * LIMBS) > 4n
+ * PC_RSA_BITS       bits of the modulus
+ * PC_RSA_LIMB_BITS  W, bits of a limb
+ * PC_RSA_COLS       limbs that the modulus reaches into
+ * PC_RSA_LIMBS      limbs of every number, R = 2^(W * LIMBS)
  * PC_RSA_KEY, PC_RSA(name)  key structure and function names of this size
  * All are undefined at the end.
  */
 
-_Static_assert(PC_RSA_LIMBS % 4 == 0 && PC_RSA_LIMBS - PC_RSA_COLS < 4, "blocks of four rows");
-_Static_assert(31 * PC_RSA_LIMBS >= PC_RSA_BITS + 2 && 31 * PC_RSA_COLS > PC_RSA_BITS + 1, "R > 4n; 2n fits");
-_Static_assert(sizeof(((struct pc_rsa_work *)0)->t) >= 4 * (2 * PC_RSA_LIMBS + 8), "work area");
+#define PC_RSA_MASK ((1ULL << PC_RSA_LIMB_BITS) - 1)
+#define PC_RSA_HALF (1ULL << (PC_RSA_LIMB_BITS - 1))
+/* Limbs of the digest. */
+#define PC_RSA_DIGEST ((256 + PC_RSA_LIMB_BITS - 1) / PC_RSA_LIMB_BITS)
 
-/* Montgomery reduction of w->t in place: the result is t[LIMBS .. LIMBS + COLS). */
-PC_FN int PC_RSA(redc)(struct pc_rsa_work *w, PC_RSA_KEY *k)
+_Static_assert(PC_RSA_LIMBS % 4 == 0 && PC_RSA_LIMBS + 8 <= PC_RSA_WORK_LIMBS, "tiles of four columns");
+_Static_assert(PC_RSA_LIMB_BITS *PC_RSA_COLS >= PC_RSA_BITS &&
+		       PC_RSA_LIMB_BITS * (PC_RSA_COLS - 1) < PC_RSA_BITS,
+	       "limbs of s");
+/* N < 2^(BITS + W) */
+_Static_assert(PC_RSA_LIMB_BITS *PC_RSA_LIMBS >= PC_RSA_BITS + PC_RSA_LIMB_BITS + 11, "N < R / 2^11");
+/* The last operand's columns have most products: those of x16 * s, and of h * c1, where the limbs of h are unsigned.
+ * 126 * 2^56 leaves 2^57 for the carry and single limbs. */
+_Static_assert(PC_RSA_LIMB_BITS <= 29 && PC_RSA_LIMBS <= (126 - 2 * PC_RSA_DIGEST)
+								 << (58 - 2 * PC_RSA_LIMB_BITS),
+	       "sums of columns are below 2^63");
+_Static_assert(PC_RSA_DIGEST <= 12 && sizeof(((struct pc_rsa_work *)0)->q) >= 8 * (PC_RSA_LIMBS + 24),
+	       "c1 in q");
+
+static __always_inline u64 PC_RSA(signed)(u64 sum)
 {
-	if (!w || !k)
-		return 0;
-	u32 *n = k->n;
-	u64 n0 = k->n0;
+	return ((sum + PC_RSA_HALF) & PC_RSA_MASK) - PC_RSA_HALF;
+}
 
-	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_RSA_LIMBS / 4; i++) {
-		u32 *t = w->t + 4 * i;
-		u64 b0, b1, b2, b3, x, c;
+static __always_inline u64 PC_RSA(carry)(u64 sum)
+{
+	return (s64)(sum + PC_RSA_HALF) >> PC_RSA_LIMB_BITS;
+}
 
-		/* the four quotient digits: each makes its column a multiple of 2^31 */
-		x = t[0];
-		b0 = (x * n0) & PC_M31;
-		c = (x + n[0] * b0) >> 31;
-		x = t[1] + n[1] * b0 + c;
-		b1 = (x * n0) & PC_M31;
-		c = (x + n[0] * b1) >> 31;
-		x = t[2] + n[2] * b0 + n[1] * b1 + c;
-		b2 = (x * n0) & PC_M31;
-		c = (x + n[0] * b2) >> 31;
-		x = t[3] + n[3] * b0 + n[2] * b1 + n[1] * b2 + c;
-		b3 = (x * n0) & PC_M31;
-		c = (x + n[0] * b3) >> 31;
-		PC_FENCE;
-		struct pc_rsa_pass p = { n + 4, t + 4, c };
+#ifdef PC_HOST
 
-		pc_rsa_run(&p, PC_RSA_COLS - 4, b0, b1, b2, b3);
-		t = p.t;
-		c = p.carry;
-		PC_RSA_TOP(n, PC_RSA_COLS);
-		/* the top limb of n has a few bits, so c is small: below 2^32, and the next pass carries it on */
-		t[3] += c;
-		PC_FENCE;
+/* t = a^2 */
+PC_FN int PC_RSA(sqr)(struct pc_rsa_work *w)
+{
+	u64 c = 0;
+
+	for (u32 k = 0; k < 2 * PC_RSA_LIMBS; k++) {
+		for (u32 i = k < PC_RSA_LIMBS ? 0 : k - PC_RSA_LIMBS + 1; i <= k && i < PC_RSA_LIMBS; i++)
+			c += w->a[i] * w->a[k - i];
+		w->t[k] = c & PC_RSA_MASK;
+		c = (s64)c >> PC_RSA_LIMB_BITS;
 	}
 	return 0;
 }
 
-/* a = from[0 .. COLS), d = 2a */
-static __always_inline void PC_RSA(take)(struct pc_rsa_work *w, u32 *from)
+/* a = REDC(t) */
+PC_FN int PC_RSA(redc)(struct pc_rsa_work *w)
 {
-	u64 prev = 0;
+	u64 c = 0;
 
-#pragma clang loop unroll_count(4)
-	for (u32 j = 0; j < PC_RSA_COLS; j++) {
-		u64 x = from[j];
+	for (u32 k = 0; k < 2 * PC_RSA_LIMBS; k++) {
+		u32 low = k < PC_RSA_LIMBS;
 
-		w->a[j] = x;
-		w->d[j] = ((x << 1) | prev) & PC_M31;
-		prev = x >> 30;
+		c += w->t[k];
+		for (u32 i = low ? 0 : k - PC_RSA_LIMBS + 1; i < k && i < PC_RSA_LIMBS; i++)
+			c += w->q[i] * w->n[k - i];
+		*(low ? &w->q[k] : &w->a[k - PC_RSA_LIMBS]) = PC_RSA(signed)(c);
+		c = PC_RSA(carry)(c);
 	}
+	return 0;
 }
 
-static __always_inline void PC_RSA(zero)(struct pc_rsa_work *w)
+/* t += a * s */
+PC_FN int PC_RSA(mul)(struct pc_rsa_work *w)
 {
-#pragma clang loop unroll_count(8)
-	for (u32 j = 0; j < 2 * PC_RSA_LIMBS + 8; j += 2) {
-		*(u64 *)(w->t + j) = 0;
-		PC_FENCE;
+	u64 c = 0;
+
+	for (u32 k = 0; k < 2 * PC_RSA_LIMBS; k++) {
+		c += w->t[k];
+		for (u32 i = k < PC_RSA_LIMBS ? 0 : k - PC_RSA_LIMBS + 1; i <= k && i < PC_RSA_LIMBS; i++)
+			c += w->a[i] * w->s[k - i];
+		w->t[k] = c & PC_RSA_MASK;
+		c = (s64)c >> PC_RSA_LIMB_BITS;
 	}
+	w->t[2 * PC_RSA_LIMBS - 1] += c << PC_RSA_LIMB_BITS;
+	return 0;
 }
 
-/* t = a^2, where a is s (first) or the result of the last reduction. */
-PC_FN int PC_RSA(sqr)(struct pc_rsa_work *w, int first)
+#else
+
+#define PC_RSA_AT(field, limbs) (offsetof(struct pc_rsa_work, field) + 8 * (limbs))
+#define PC_RSA_NUMBERS \
+	[half] "i"(PC_RSA_HALF), [mask] "i"(PC_RSA_MASK), [bits] "i"(PC_RSA_LIMB_BITS), \
+		[blocks] "i"(PC_RSA_LIMBS / 4)
+
+/* t = a^2 */
+PC_FN int PC_RSA(sqr)(struct pc_rsa_work *w)
 {
 	if (!w)
 		return 0;
-	if (first)
-		PC_RSA(take)(w, w->s);
-	else
-		PC_RSA(take)(w, w->t + PC_RSA_LIMBS);
+	pc_rsa_prefix(w->p, w->a, PC_RSA_LIMBS + 4);
 	PC_FENCE;
-	PC_RSA(zero)(w);
-	PC_FENCE;
-	u32 *t, *x, *d;
-	u64 c, b0, b1, b2, b3;
+	u64 c0, c1, c2, c3, u, v, x, y, b, base, k, k2, carry, turns, left;
+	struct pc_rsa_work *a = w;
 
-	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_RSA_LIMBS / 4 - 2; i++) {
-		t = w->t + 8 * i, x = w->a + 4 * i, d = w->d + 4 * i;
-		b0 = x[0], b1 = x[1], b2 = x[2], b3 = x[3];
-		PC_RSA_DIAGONAL_LOW();
-		PC_RSA_DIAGONAL_HIGH();
-		PC_FENCE;
-		struct pc_rsa_pass p = { d + 8, t + 8, c };
-
-		pc_rsa_run(&p, PC_RSA_COLS - 8 - 4 * i, b0, b1, b2, b3);
-		t = p.t;
-		c = p.carry;
-		PC_RSA_TOP(w->d, PC_RSA_COLS);
-		t[3] = c;
-		PC_FENCE;
-	}
-	/* the last two diagonal blocks; limbs from COLS on are zero */
-	t = w->t + 2 * PC_RSA_LIMBS - 16, x = w->a + PC_RSA_LIMBS - 8, d = w->d + PC_RSA_LIMBS - 8;
-	b0 = x[0], b1 = x[1], b2 = x[2], b3 = x[3];
-	PC_RSA_DIAGONAL_LOW();
-	PC_RSA_DIAGONAL_HIGH();
-	PC_PUT(8, t[8] + b1 * d[7] + b2 * d[6] + b3 * d[5] + c);
-	PC_PUT(9, t[9] + b2 * d[7] + b3 * d[6] + c);
-	PC_PUT(10, t[10] + b3 * d[7] + c);
-	t[11] = c;
-	PC_FENCE;
-	t += 8, x += 4, d += 4;
-	b0 = x[0], b1 = x[1], b2 = x[2], b3 = x[3];
-	PC_RSA_DIAGONAL_LOW();
-	PC_PUT(4, t[4] + b1 * d[3] + b2 * b2 + c);
-	PC_PUT(5, t[5] + b2 * (d[3] & ~1u) + c);
-	PC_PUT(6, t[6] + b3 * b3 + c);
-	t[7] = c;
+	asm volatile(PC_RSA_SQR_LOW
+		     : PC_RSA_REGISTERS, [a] "+r"(a), [w] "=m"(base), [k] "=m"(k), [k2] "=m"(k2),
+		       [carry] "=m"(carry), [turns] "=m"(turns), [left] "=m"(left)
+		     : PC_RSA_NUMBERS, [p] "i"(PC_RSA_AT(p, 0)), [less] "i"(PC_RSA_AT(p, 0)),
+		       [from] "i"(PC_RSA_AT(a, 0)), [mid] "i"(PC_RSA_AT(a, 0)), [t] "i"(PC_RSA_AT(t, 0))
+		     : "memory");
+	asm volatile(PC_RSA_SQR_HIGH
+		     : PC_RSA_REGISTERS, [a] "=&r"(a), [w] "+m"(base), [k] "+m"(k), [k2] "+m"(k2),
+		       [carry] "+m"(carry), [turns] "+m"(turns), [left] "+m"(left)
+		     : PC_RSA_NUMBERS, [p] "i"(PC_RSA_AT(p, 0)), [less] "i"(PC_RSA_AT(p, PC_RSA_LIMBS / 2)),
+		       [high] "i"(8 * PC_RSA_LIMBS), [from] "i"(PC_RSA_AT(a, 0)),
+		       [mid] "i"(PC_RSA_AT(a, PC_RSA_LIMBS / 2)), [t] "i"(PC_RSA_AT(t, PC_RSA_LIMBS))
+		     : "memory");
 	return 0;
 }
 
-/* t[0 .. COLS + 4) += v * (b0 .. b3) */
-static __always_inline void PC_RSA(rows)(u32 *t, u32 *v, u64 b0, u64 b1, u64 b2, u64 b3)
+/* a = REDC(t) */
+PC_FN int PC_RSA(redc)(struct pc_rsa_work *w)
 {
-	u64 c;
+	if (!w)
+		return 0;
+	u64 c0, c1, c2, c3, u, v, x, y, b, base, k, sum, carry, turns, left;
+	struct pc_rsa_work *a = w;
 
-	PC_PUT(0, t[0] + v[0] * b0);
-	PC_PUT(1, t[1] + v[1] * b0 + v[0] * b1 + c);
-	PC_PUT(2, t[2] + v[2] * b0 + v[1] * b1 + v[0] * b2 + c);
-	PC_FENCE;
-	struct pc_rsa_pass p = { v + 3, t + 3, c };
-
-	pc_rsa_run(&p, PC_RSA_COLS - 3, b0, b1, b2, b3);
-	t = p.t;
-	c = p.carry;
-	PC_RSA_TOP(v, PC_RSA_COLS);
-	t[3] += c;
-	PC_FENCE;
+	asm volatile(PC_RSA_REDC_LOW
+		     : PC_RSA_REGISTERS, [a] "+r"(a), [w] "=m"(base), [k] "=m"(k), [sum] "=m"(sum),
+		       [carry] "=m"(carry), [turns] "=m"(turns), [left] "=m"(left)
+		     : PC_RSA_NUMBERS, [t] "i"(PC_RSA_AT(t, 0)), [f] "i"(PC_RSA_AT(f, 0)),
+		       [q] "i"(PC_RSA_AT(q, 0)), [n] "i"(PC_RSA_AT(n, 0))
+		     : "memory");
+	asm volatile(
+		PC_RSA_REDC_HIGH
+		: PC_RSA_REGISTERS, [a] "=&r"(a), [w] "+m"(base), [k] "+m"(k), [sum] "+m"(sum),
+		  [carry] "+m"(carry), [turns] "+m"(turns), [left] "+m"(left)
+		: PC_RSA_NUMBERS, [t] "i"(PC_RSA_AT(t, PC_RSA_LIMBS)), [f] "i"(PC_RSA_AT(f, PC_RSA_LIMBS)),
+		  [q] "i"(PC_RSA_AT(q, 0)), [n] "i"(PC_RSA_AT(n, PC_RSA_LIMBS)), [to] "i"(PC_RSA_AT(a, 0))
+		: "memory");
+	return 0;
 }
 
-/* t = a * s + k1 + h * c1, where a is the result of the last reduction. */
-PC_FN int PC_RSA(last)(struct pc_rsa_work *w, PC_RSA_KEY *k)
+/* The limb i of t is the sum x. */
+#define PC_PUT(i, x) \
+	do { \
+		u64 x_ = (x); \
+		t[i] = x_ & PC_RSA_MASK; \
+		c = (s64)x_ >> PC_RSA_LIMB_BITS; \
+	} while (0)
+
+/* t += a * s; the last limb of t has a sign.  Overwrites q. */
+PC_FN int PC_RSA(mul)(struct pc_rsa_work *w)
+{
+	if (!w)
+		return 0;
+	u64 c = 0, *pa = w->p, *ps = w->q;
+
+	pc_rsa_prefix(pa, w->a, PC_RSA_LIMBS + 4);
+	pc_rsa_prefix(ps, w->s, PC_RSA_LIMBS + 4);
+	PC_FENCE;
+	PC_NO_UNROLL
+	for (u32 k = 0; k < PC_RSA_LIMBS; k += 4) {
+		u64 *t = w->t + k, *a = w->a + k, *s = w->s, *less = ps + k, rows = pa[k];
+		u64 c0 = t[0] + ps[1] - less[1] - rows, c1 = t[1] + ps[2] - less[2] - rows;
+		u64 c2 = t[2] + ps[3] - less[3] - rows, c3 = t[3] + ps[4] - less[4] - rows;
+
+		if (k)
+			PC_RSA_TILE_ONLY(w->a, w->s + k, k / 4);
+		PC_PUT(0, c0 + a[0] * s[0] + c);
+		PC_PUT(1, c1 + a[0] * s[1] + a[1] * s[0] + c);
+		PC_PUT(2, c2 + a[0] * s[2] + a[1] * s[1] + a[2] * s[0] + c);
+		PC_PUT(3, c3 + a[0] * s[3] + a[1] * s[2] + a[2] * s[1] + a[3] * s[0] + c);
+	}
+	PC_NO_UNROLL
+	for (u32 k = 0; k < PC_RSA_LIMBS; k += 4) {
+		u64 *t = w->t + PC_RSA_LIMBS + k, *less = ps + PC_RSA_LIMBS, *more = ps + k;
+		u64 rows = pa[PC_RSA_LIMBS] - pa[k];
+		u64 c0 = t[0] + more[1] - less[1] - rows, c1 = t[1] + more[2] - less[2] - rows;
+		u64 c2 = t[2] + more[3] - less[3] - rows, c3 = t[3] + more[4] - less[4] - rows;
+
+		PC_RSA_TILE_ONLY(w->a + k, w->s + PC_RSA_LIMBS, (PC_RSA_LIMBS - k) / 4);
+		PC_PUT(0, c0 + c);
+		PC_PUT(1, c1 + c);
+		PC_PUT(2, c2 + c);
+		PC_PUT(3, c3 + c);
+	}
+	w->t[2 * PC_RSA_LIMBS - 1] += c << PC_RSA_LIMB_BITS;
+	return 0;
+}
+
+#undef PC_PUT
+#undef PC_RSA_AT
+#undef PC_RSA_NUMBERS
+
+#endif
+
+/* t = k1 + h * c1 */
+PC_FN int PC_RSA(message)(struct pc_rsa_work *w, PC_RSA_KEY *k)
 {
 	if (!w || !k)
 		return 0;
-#pragma clang loop unroll_count(4)
-	for (u32 j = 0; j < PC_RSA_COLS; j++)
-		w->a[j] = w->t[PC_RSA_LIMBS + j];
-	PC_FENCE;
-	PC_RSA(zero)(w);
-#pragma clang loop unroll_count(4)
-	for (u32 j = 0; j < PC_RSA_COLS; j++)
-		w->t[j] = k->k1[j];
-	PC_FENCE;
+	/* c1 with zeros on both sides */
 	PC_NO_UNROLL
-	for (u32 i = 0; i < 3; i++) {
-		u32 *x = w->h + 4 * i;
-
-		PC_RSA(rows)(w->t + 4 * i, k->c1, x[0], x[1], x[2], x[3]);
+	for (u32 i = 0; i < 12; i++)
+		w->q[i] = w->q[PC_RSA_LIMBS + 12 + i] = 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_RSA_LIMBS; i++) {
+		w->q[12 + i] = (s64)k->c1[i];
+		w->t[i] = (s64)k->k1[i];
+		w->t[PC_RSA_LIMBS + i] = 0;
 	}
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_RSA_LIMBS / 4; i++) {
-		u32 *x = w->s + 4 * i;
+	for (u32 i = 0; i < PC_RSA_LIMBS + 12; i++) {
+		u64 x = w->t[i], *b = w->q + 12 + i;
 
-		PC_RSA(rows)(w->t + 4 * i, w->a, x[0], x[1], x[2], x[3]);
+#pragma clang loop unroll(full)
+		for (s32 j = 0; j < PC_RSA_DIGEST; j++)
+			x += w->h[j] * b[-j];
+		w->t[i] = x;
 	}
 	return 0;
 }
 
-/* In: w->s (signature) and w->h (digest), zero above their limbs.  1: the signature is valid. */
+/* n from the key, and what the reduction subtracts for its products of neighbours, by column. */
+PC_FN int PC_RSA(modulus)(struct pc_rsa_work *w, PC_RSA_KEY *k)
+{
+	if (!w || !k)
+		return 0;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_RSA_LIMBS; i++)
+		w->n[i] = (s64)k->n[i];
+	for (u32 i = PC_RSA_LIMBS; i < PC_RSA_LIMBS + 8; i++)
+		w->n[i] = w->a[i] = w->s[i] = 0;
+	pc_rsa_prefix(w->p, w->n, PC_RSA_LIMBS + 4);
+	PC_FENCE;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_RSA_LIMBS; i += 4) {
+#pragma clang loop unroll(full)
+		for (u32 j = 0; j < 4; j++) {
+			w->f[i + j] = w->p[i + j + 1] - w->p[j + 1];
+			w->f[PC_RSA_LIMBS + i + j] = w->p[PC_RSA_LIMBS + j + 1] - w->p[i + j + 1];
+		}
+	}
+	return 0;
+}
+
+/* In: w->t (signature, unsigned limbs), w->n.  w->a = signature, w->s = signature times m; 1: it is below the modulus
+ * (RFC 8017 section 5.2.2 step 1). */
+PC_FN int PC_RSA(signature)(struct pc_rsa_work *w, PC_RSA_KEY *k)
+{
+	if (!w || !k)
+		return 0;
+	u64 m = k->m, a = 0, s = 0, borrow = 0;
+
+	/* VERIFIER: PC_OPAQUE keeps clang from making the borrow a branch; the loop that it emits then has its latch
+	 * before its header, which kernel 6.1 refuses as a back-edge. */
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_RSA_LIMBS; i++) {
+		a += w->t[i];
+		w->a[i] = PC_RSA(signed)(a);
+		s += w->a[i] * m;
+		w->s[i] = PC_RSA(signed)(s);
+		borrow += w->s[i] - w->n[i];
+		PC_OPAQUE(borrow);
+		borrow = (s64)borrow >> PC_RSA_LIMB_BITS;
+		a = PC_RSA(carry)(a);
+		s = PC_RSA(carry)(s);
+	}
+	return borrow >> 63;
+}
+
+/* In: w->t (signature) and w->h (digest), in unsigned limbs.  1: the signature is valid. */
 PC_FN int PC_RSA(check)(struct pc_rsa_work *w, PC_RSA_KEY *k)
 {
 	if (!w || !k)
 		return 0;
-	u64 borrow = 0;
-	u32 diff = 0;
+	u64 any = 0;
 
-	/* RFC 8017 section 5.2.2 step 1: s < n.
-	 * VERIFIER: PC_OPAQUE keeps clang from making the borrow a branch; the loop that it emits then has its latch
-	 * before its header, which kernel 6.1 refuses as a back-edge. */
-	PC_NO_UNROLL
-	for (u32 j = 0; j < PC_RSA_COLS; j++) {
-		u64 x = w->s[j];
-
-		x -= k->n[j];
-		x -= borrow;
-		PC_OPAQUE(x);
-		borrow = x >> 63;
-	}
-	if (!borrow)
+	PC_RSA(modulus)(w, k);
+	if (!PC_RSA(signature)(w, k))
 		return 0;
 	PC_NO_UNROLL
 	for (int i = 0; i < 16; i++) {
-		PC_RSA(sqr)(w, i == 0);
-		PC_RSA(redc)(w, k);
+		PC_RSA(sqr)(w);
+		PC_RSA(redc)(w);
 	}
-	PC_RSA(last)(w, k);
-	PC_RSA(redc)(w, k);
+	PC_RSA(message)(w, k);
+	PC_RSA(mul)(w);
+	PC_RSA(redc)(w);
 #pragma clang loop unroll_count(4)
-	for (u32 j = 0; j < PC_RSA_COLS; j++)
-		diff |= w->t[PC_RSA_LIMBS + j] ^ k->n[j];
-	return diff == 0;
+	for (u32 i = 0; i < PC_RSA_LIMBS; i++)
+		any |= w->a[i];
+	return any == 0;
 }
 
-/* 31 bits from bit 31 * i of the big-endian octets that end at p + 8. */
-static __always_inline u32 PC_RSA(limb)(const u8 *p, u32 i)
+/* W bits from bit W * i of the big-endian octets that end at p + 8. */
+static __always_inline u64 PC_RSA(limb)(const u8 *p, u32 i)
 {
-	return (__builtin_bswap64(pc_ld8(p - (31 * i >> 3))) >> (31 * i & 7)) & PC_M31;
+	return (__builtin_bswap64(pc_ld8(p - (PC_RSA_LIMB_BITS * i >> 3))) >> (PC_RSA_LIMB_BITS * i & 7)) &
+	       PC_RSA_MASK;
 }
 
 /* 1: the octets json[8 ..) are a valid signature of the digest j->sha; json[0 .. 8) must be zero. */
@@ -224,33 +312,30 @@ PC_FN int PC_RSA(verify)(struct pc_rsa_work *w, struct pc_jwt *j, PC_RSA_KEY *k)
 		return 0;
 	PC_NO_UNROLL
 	for (u32 i = 0; i < PC_RSA_COLS; i++) {
-		w->s[i] = PC_RSA(limb)(j->json + PC_RSA_BITS / 8, i);
+		w->t[i] = PC_RSA(limb)(j->json + PC_RSA_BITS / 8, i);
 		PC_FENCE;
 	}
-	for (u32 i = PC_RSA_COLS; i < PC_RSA_LIMBS + 4; i++)
-		w->s[i] = 0;
-	/* a and d are read up to LIMBS */
-	for (u32 i = PC_RSA_COLS; i < PC_RSA_LIMBS + 8; i++)
-		w->a[i] = w->d[i] = 0;
+	for (u32 i = PC_RSA_COLS; i < PC_RSA_LIMBS; i++)
+		w->t[i] = 0;
 	u32 *h = j->sha.h;
-	u64 h3 = (u64)h[0] << 32 | h[1], h2 = (u64)h[2] << 32 | h[3];
-	u64 h1 = (u64)h[4] << 32 | h[5], h0 = (u64)h[6] << 32 | h[7];
+	u64 d[5] = { (u64)h[6] << 32 | h[7], (u64)h[4] << 32 | h[5], (u64)h[2] << 32 | h[3],
+		     (u64)h[0] << 32 | h[1], 0 };
 
-	w->h[0] = h0 & PC_M31;
-	w->h[1] = h0 >> 31 & PC_M31;
-	w->h[2] = (h0 >> 62 | h1 << 2) & PC_M31;
-	w->h[3] = h1 >> 29 & PC_M31;
-	w->h[4] = (h1 >> 60 | h2 << 4) & PC_M31;
-	w->h[5] = h2 >> 27 & PC_M31;
-	w->h[6] = (h2 >> 58 | h3 << 6) & PC_M31;
-	w->h[7] = h3 >> 25 & PC_M31;
-	w->h[8] = h3 >> 56;
-	w->h[9] = w->h[10] = w->h[11] = 0;
+#pragma clang loop unroll(full)
+	for (u32 i = 0; i < PC_RSA_DIGEST; i++) {
+		u32 at = PC_RSA_LIMB_BITS * i, word = at >> 6, bit = at & 63;
+
+		w->h[i] = (d[word] >> bit | d[word + 1] << 1 << (63 - bit)) & PC_RSA_MASK;
+	}
 	return PC_RSA(check)(w, k);
 }
 
+#undef PC_RSA_MASK
+#undef PC_RSA_HALF
+#undef PC_RSA_DIGEST
 #undef PC_RSA_BITS
 #undef PC_RSA
 #undef PC_RSA_KEY
 #undef PC_RSA_LIMBS
+#undef PC_RSA_LIMB_BITS
 #undef PC_RSA_COLS

@@ -73,13 +73,17 @@ struct pc_jwt {
 	struct pc_sha256 sha;
 };
 
-/* Numbers of an RSA verification (lib/rsa.h), in 31-bit limbs, for the largest modulus. */
+/* Numbers of an RSA verification (lib/rsa.h), in signed limbs, for the largest modulus and with zeros behind. */
+#define PC_RSA_WORK_LIMBS (PC_RSA4096_LIMBS + 8)
 struct pc_rsa_work {
-	u32 s[PC_RSA4096_LIMBS + 4];     /* signature */
-	u32 h[12];                       /* digest */
-	u32 a[PC_RSA4096_LIMBS + 8];     /* running value */
-	u32 d[PC_RSA4096_LIMBS + 8];     /* its double */
-	u32 t[2 * PC_RSA4096_LIMBS + 8]; /* product */
+	u64 s[PC_RSA_WORK_LIMBS];      /* signature times m */
+	u64 a[PC_RSA_WORK_LIMBS];      /* running value */
+	u64 n[PC_RSA_WORK_LIMBS];      /* modulus times m */
+	u64 q[PC_RSA_WORK_LIMBS + 24]; /* quotient */
+	u64 p[PC_RSA_WORK_LIMBS];      /* sums of products of neighbours */
+	u64 f[2 * PC_RSA_WORK_LIMBS];  /* the modulus's part of them, by column */
+	u64 t[2 * PC_RSA_WORK_LIMBS];  /* product */
+	u64 h[12];                     /* digest */
 };
 
 /* Field element and affine point of P-256 (lib/p256_field.h). */

@@ -320,46 +320,46 @@ twin! {
     }
 }
 twin! {
-    /// `struct pc_rsa2048_key`.
+    /// `struct pc_rsa2048_key`; lib/rsa.h has the meaning.
     Rsa2048Key {
-        /// Modulus.
-        n: [u32; RSA2048_LIMBS + 4],
-        /// `-R^-65535 mod n`.
-        c1: [u32; RSA2048_LIMBS + 4],
-        /// `EM0 * c1 mod n`.
-        k1: [u32; RSA2048_LIMBS + 4],
-        /// `-n^-1 mod 2^31`.
-        n0: u32,
+        /// The modulus n times `m`, which is -1 mod a limb.
+        n: [i32; RSA2048_LIMBS],
+        /// `m * (-R^-65535 mod n)`.
+        c1: [i32; RSA2048_LIMBS],
+        /// `m * (-EM0 * R^-65535 mod n)`.
+        k1: [i32; RSA2048_LIMBS],
+        /// `-n^-1` mod a limb.
+        m: u32,
         /// Zero.
         pad: u32,
     }
 }
 twin! {
-    /// `struct pc_rsa3072_key`.
+    /// `struct pc_rsa3072_key`; lib/rsa.h has the meaning.
     Rsa3072Key {
-        /// Modulus.
-        n: [u32; RSA3072_LIMBS + 4],
-        /// `-R^-65535 mod n`.
-        c1: [u32; RSA3072_LIMBS + 4],
-        /// `EM0 * c1 mod n`.
-        k1: [u32; RSA3072_LIMBS + 4],
-        /// `-n^-1 mod 2^31`.
-        n0: u32,
+        /// The modulus n times `m`, which is -1 mod a limb.
+        n: [i32; RSA3072_LIMBS],
+        /// `m * (-R^-65535 mod n)`.
+        c1: [i32; RSA3072_LIMBS],
+        /// `m * (-EM0 * R^-65535 mod n)`.
+        k1: [i32; RSA3072_LIMBS],
+        /// `-n^-1` mod a limb.
+        m: u32,
         /// Zero.
         pad: u32,
     }
 }
 twin! {
-    /// `struct pc_rsa4096_key`.
+    /// `struct pc_rsa4096_key`; lib/rsa.h has the meaning.
     Rsa4096Key {
-        /// Modulus.
-        n: [u32; RSA4096_LIMBS + 4],
-        /// `-R^-65535 mod n`.
-        c1: [u32; RSA4096_LIMBS + 4],
-        /// `EM0 * c1 mod n`.
-        k1: [u32; RSA4096_LIMBS + 4],
-        /// `-n^-1 mod 2^31`.
-        n0: u32,
+        /// The modulus n times `m`, which is -1 mod a limb.
+        n: [i32; RSA4096_LIMBS],
+        /// `m * (-R^-65535 mod n)`.
+        c1: [i32; RSA4096_LIMBS],
+        /// `m * (-EM0 * R^-65535 mod n)`.
+        k1: [i32; RSA4096_LIMBS],
+        /// `-n^-1` mod a limb.
+        m: u32,
         /// Zero.
         pad: u32,
     }

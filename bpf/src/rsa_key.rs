@@ -4,50 +4,71 @@
 //!
 //! **Invariant:** a modulus of another size or an even one gives no key.
 
-use num_bigint::BigUint;
+use num_bigint::{BigInt, BigUint};
 
 use crate::abi::{Rsa2048Key, Rsa3072Key, Rsa4096Key};
-use crate::limits::{RSA2048_LIMBS, RSA3072_LIMBS, RSA4096_LIMBS};
+use crate::limits::{
+    RSA2048_LIMB_BITS, RSA2048_LIMBS, RSA3072_LIMB_BITS, RSA3072_LIMBS, RSA4096_LIMB_BITS, RSA4096_LIMBS,
+};
 
 /// The key of a 2048-bit modulus, octets most significant first; `None` unless it is odd and has exactly 2048 bits.
 pub fn rsa2048(modulus: &[u8]) -> Option<Rsa2048Key> {
-    let k = Constants::new(modulus, 2048, RSA2048_LIMBS)?;
-    Some(Rsa2048Key { n: limbs(&k.n), c1: limbs(&k.c1), k1: limbs(&k.k1), n0: k.n0, pad: 0 })
+    let k = Constants::new(modulus, 2048, RSA2048_LIMB_BITS, RSA2048_LIMBS)?;
+    Some(Rsa2048Key { n: k.limbs(&k.n), c1: k.limbs(&k.c1), k1: k.limbs(&k.k1), m: k.m, pad: 0 })
 }
 
 /// The key of a 3072-bit modulus, as [`rsa2048`].
 pub fn rsa3072(modulus: &[u8]) -> Option<Rsa3072Key> {
-    let k = Constants::new(modulus, 3072, RSA3072_LIMBS)?;
-    Some(Rsa3072Key { n: limbs(&k.n), c1: limbs(&k.c1), k1: limbs(&k.k1), n0: k.n0, pad: 0 })
+    let k = Constants::new(modulus, 3072, RSA3072_LIMB_BITS, RSA3072_LIMBS)?;
+    Some(Rsa3072Key { n: k.limbs(&k.n), c1: k.limbs(&k.c1), k1: k.limbs(&k.k1), m: k.m, pad: 0 })
 }
 
 /// The key of a 4096-bit modulus, as [`rsa2048`].
 pub fn rsa4096(modulus: &[u8]) -> Option<Rsa4096Key> {
-    let k = Constants::new(modulus, 4096, RSA4096_LIMBS)?;
-    Some(Rsa4096Key { n: limbs(&k.n), c1: limbs(&k.c1), k1: limbs(&k.k1), n0: k.n0, pad: 0 })
+    let k = Constants::new(modulus, 4096, RSA4096_LIMB_BITS, RSA4096_LIMBS)?;
+    Some(Rsa4096Key { n: k.limbs(&k.n), c1: k.limbs(&k.c1), k1: k.limbs(&k.k1), m: k.m, pad: 0 })
 }
 
 struct Constants {
+    limb_bits: usize,
     n: BigUint,
     c1: BigUint,
     k1: BigUint,
-    n0: u32,
+    m: u32,
 }
 
 // === impl Constants ===
 
 impl Constants {
-    /// With R = 2^(31 * limbs): c1 = -R^-65535 mod n and k1 = EM0 * c1 mod n.
-    fn new(modulus: &[u8], bits: u64, limbs: usize) -> Option<Self> {
+    /// With R = 2^(limb_bits * limbs): N = m * n, m * c1 and m * k1, where c1 = -R^-65535 mod n and
+    /// k1 = EM0 * c1 mod n.
+    fn new(modulus: &[u8], bits: u64, limb_bits: usize, limbs: usize) -> Option<Self> {
         let n = BigUint::from_bytes_be(modulus);
         if n.bits() != bits || !n.bit(0) {
             return None;
         }
-        let r = BigUint::from(1u8) << (LIMB_BITS * limbs);
+        let r = BigUint::from(1u8) << (limb_bits * limbs);
         let inverse = r.modinv(&n)?;
         let c1 = &n - inverse.modpow(&BigUint::from(65535u32), &n);
         let k1 = encoded_message(bits as usize / 8) * &c1 % &n;
-        Some(Self { n0: negative_inverse(&n)?, n, c1, k1 })
+        let m = negative_inverse(&n, limb_bits)?;
+        Some(Self { limb_bits, n: n * m, c1: c1 * m, k1: k1 * m, m })
+    }
+
+    /// Signed limbs from -2^(limb_bits - 1) to 2^(limb_bits - 1) - 1, least significant first. `x` fits: it is at
+    /// most N, which leaves the highest limb's highest bit free.
+    fn limbs<const N: usize>(&self, x: &BigUint) -> [i32; N] {
+        let mut rest = BigInt::from(x.clone());
+        let (base, half) = (BigInt::from(1) << self.limb_bits, BigInt::from(1) << (self.limb_bits - 1));
+        let mut out = [0; N];
+        for limb in &mut out {
+            // In two's complement, as `&` takes it, the low bits of a negative number are right too.
+            let part = ((&rest + &half) & (&base - 1)) - &half;
+            rest = (rest - &part) >> self.limb_bits;
+            *limb = i32::try_from(part).unwrap_or(0);
+        }
+        debug_assert_eq!(rest, BigInt::ZERO, "the number fits");
+        out
     }
 }
 
@@ -62,25 +83,13 @@ fn encoded_message(octets: usize) -> BigUint {
     BigUint::from_bytes_be(&em)
 }
 
-/// `-n^-1 mod 2^31`.
-fn negative_inverse(n: &BigUint) -> Option<u32> {
-    let base = BigUint::from(1u32 << LIMB_BITS);
+/// `-n^-1 mod 2^bits`.
+fn negative_inverse(n: &BigUint, bits: usize) -> Option<u32> {
+    let base = BigUint::from(1u8) << bits;
     let inverse = (n % &base).modinv(&base)?;
     (base - inverse).try_into().ok()
 }
 
-/// 31-bit limbs, least significant first. `x` fits: it is below the modulus.
-fn limbs<const N: usize>(x: &BigUint) -> [u32; N] {
-    let mut out = [0; N];
-    let mask = BigUint::from((1u32 << LIMB_BITS) - 1);
-    for (i, limb) in out.iter_mut().enumerate() {
-        let part = (x >> (LIMB_BITS * i)) & &mask;
-        *limb = part.to_u32_digits().first().copied().unwrap_or(0);
-    }
-    out
-}
-
-const LIMB_BITS: usize = 31;
 const DIGEST_OCTETS: usize = 32;
 /// RFC 8017 section 9.2, note 1.
 const DIGEST_INFO: [u8; 19] = [
@@ -106,15 +115,23 @@ mod tests {
 
     #[test]
     fn limbs_put_together_are_the_number() {
-        let x = BigUint::from_bytes_be(&(1..=100).collect::<Vec<u8>>());
-        let sum = limbs::<30>(&x).iter().rev().fold(BigUint::ZERO, |sum, l| (sum << 31u32) + *l);
-        assert_eq!(sum, x);
+        let k = Constants::new(&[0xff; 256], 2048, RSA2048_LIMB_BITS, RSA2048_LIMBS).unwrap();
+        for x in [&k.n, &k.c1, &k.k1] {
+            let limbs: [i32; RSA2048_LIMBS] = k.limbs(x);
+            assert!(limbs.iter().all(|limb| (-(1 << 28)..1 << 28).contains(limb)), "signed, of 29 bits");
+            let sum = limbs.iter().rev().fold(BigInt::ZERO, |sum, l| (sum << RSA2048_LIMB_BITS) + *l);
+            assert_eq!(sum, BigInt::from(x.clone()));
+        }
     }
 
     #[test]
-    fn the_digit_constant_is_the_negative_inverse() {
+    fn the_modulus_is_stretched_to_minus_one_in_its_lowest_limb() {
+        let mut modulus = [0x5a; 512];
+        modulus[0] = 0x80;
+        modulus[511] = 0x0b;
+        let k = rsa4096(&modulus).unwrap();
+        assert_eq!(k.n[0], -1);
         let n = BigUint::from(0xdead_beef_u32);
-        let n0 = negative_inverse(&n).unwrap();
-        assert_eq!((n * n0 + 1u32) % (1u32 << 31), BigUint::ZERO);
+        assert_eq!((&n * negative_inverse(&n, 29).unwrap() + 1u32) % (1u32 << 29), BigUint::ZERO);
     }
 }

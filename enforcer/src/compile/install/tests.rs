@@ -114,8 +114,8 @@ fn image(ports: &[u16], role: &str, mark: u32) -> Image {
     let bundle = Bundle { policies: ports.iter().map(policy).collect(), ..Bundle::default() };
     let mut image = compile(&bundle).unwrap().image;
     image.issuers.push(abi::Issuer { id: 0, leeway_s: mark });
-    image.keys.rsa2048.push(abi::Rsa2048Key { n0: mark, ..abi::Rsa2048Key::zeroed() });
-    image.keys.rsa4096.push(abi::Rsa4096Key { n0: mark, ..abi::Rsa4096Key::zeroed() });
+    image.keys.rsa2048.push(abi::Rsa2048Key { m: mark, ..abi::Rsa2048Key::zeroed() });
+    image.keys.rsa4096.push(abi::Rsa4096Key { m: mark, ..abi::Rsa4096Key::zeroed() });
     let point = abi::P256Point { x: [u64::from(mark); 4], y: [1; 4] };
     image.keys.p256 = vec![point; limits::P256_POINTS_Q];
     let revoked = Revoked { kind: abi::name_kind::REVOKED_SUB, issuer: 0, value: format!("user-{mark}") };
@@ -159,7 +159,7 @@ fn keys_of_the_halves_stand_apart() {
     for (half, mark) in [(0usize, 1u32), (1, 2)] {
         let index = |keys: usize| ((half * keys) as u32).to_ne_bytes();
         let rsa = memory.lookup("pc_rsa2048", &index(limits::RSA_KEYS_MAX)).unwrap().unwrap();
-        assert_eq!(abi::Rsa2048Key::read_from_bytes(&rsa).unwrap().n0, mark);
+        assert_eq!(abi::Rsa2048Key::read_from_bytes(&rsa).unwrap().m, mark);
         let first = index(limits::P256_KEYS_MAX * limits::P256_POINTS_Q);
         let point = memory.lookup("pc_p256_q", &first).unwrap().unwrap();
         assert_eq!(abi::P256Point::read_from_bytes(&point).unwrap().x[0], u64::from(mark));
