@@ -21,6 +21,7 @@ mod config;
 mod error;
 mod host;
 mod issuers;
+mod keep;
 mod logs;
 mod metrics;
 mod plane;
@@ -40,6 +41,7 @@ pub use status::Status;
 
 use cache::Cache;
 use clock::Clock;
+use keep::Keep;
 use logs::Logs;
 use plane::Plane;
 use signal::Signal;
@@ -99,17 +101,18 @@ impl Agent {
                 signal.set();
             }
         };
-        let cache = cache.map(Cache::new);
-        if let Some(Ok(Some((read, _)))) = cache.as_ref().map(Cache::read) {
+        let kept = cache.map(|path| Arc::new(Keep::new(Cache::new(path))));
+        if let Some(Ok(Some((read, _)))) = kept.as_ref().map(|kept| kept.read()) {
             // Whatever is wrong with it is told when it is put into force.
             kernel.known.extend(compile::compile(&read.bundle).ok().map(Arc::new));
         }
         let datapath = Datapath::start(kernel, Box::new(records))?;
         let shared = Arc::new(Shared {
             plane,
-            wanted: Mutex::new(Wanted::new(cache, issuers, issuers_every, key_age_max, clock.clone())),
+            wanted: Mutex::new(Wanted::new(kept.clone(), issuers, issuers_every, key_age_max, clock.clone())),
             clock,
             datapath: Mutex::new(Some(datapath)),
+            kept,
             logs,
             learner,
             services: Mutex::default(),
@@ -122,6 +125,11 @@ impl Agent {
         agent.spawn("pc-poll", move |shared| shared.poll(poll))?;
         agent.spawn("pc-report", move |shared| shared.report(report))?;
         agent.spawn("pc-keys", |shared| shared.keys())?;
+        agent.spawn("pc-keep", |shared| {
+            if let Some(kept) = &shared.kept {
+                kept.run();
+            }
+        })?;
         agent.spawn("pc-host", move |shared| shared.host(host_every))?;
         if let Some((listener, addr)) = metrics {
             agent.metrics = Some(addr);
@@ -210,6 +218,11 @@ impl Agent {
     fn end(&mut self) -> Option<Datapath> {
         self.shared.stop.set();
         self.shared.unknown_kid.set();
+        if let Some(kept) = &self.shared.kept {
+            // A configuration that is coming into force is kept too; there is none after it.
+            drop(lock(&self.shared.wanted));
+            kept.end();
+        }
         if let Some(addr) = self.metrics {
             metrics::wake(addr);
         }

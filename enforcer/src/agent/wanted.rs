@@ -7,10 +7,10 @@ use std::time::Duration;
 use portcullis_wire::{Bundle, JwkSet};
 
 use super::bundle::Read;
-use super::cache::Cache;
 use super::clock::Clock;
 use super::host::Wishes;
 use super::issuers::{IssuerConfig, Issuers, Keys, Question};
+use super::keep::Keep;
 use super::plane::{Fetched, Plane, PlaneError};
 use super::{AgentError, Status};
 use crate::compile::{self, CompileError};
@@ -20,7 +20,7 @@ use crate::kernel::Datapath;
 /// The configuration as it is kept.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    cache: Option<Cache>,
+    kept: Option<Arc<Keep>>,
     issuers: Issuers,
     key_age_max: Option<Duration>,
     clock: Clock,
@@ -42,14 +42,14 @@ const PLANE: &str = "the control plane";
 
 impl Wanted {
     pub(super) fn new(
-        cache: Option<Cache>,
+        kept: Option<Arc<Keep>>,
         issuers: Vec<IssuerConfig>,
         issuers_every: Duration,
         key_age_max: Option<Duration>,
         clock: Clock,
     ) -> Wanted {
         Wanted {
-            cache,
+            kept,
             issuers: Issuers::new(issuers, issuers_every),
             key_age_max,
             clock,
@@ -63,8 +63,8 @@ impl Wanted {
 
     /// Puts the last good bundle of the disk into force, unless the kernel has a newer one.
     pub(super) fn use_cache(&mut self, datapath: &mut Datapath) -> Result<(), AgentError> {
-        let Some(cache) = &self.cache else { return Ok(()) };
-        let Some((read, confirmed_s)) = cache.read()? else { return Ok(()) };
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let Some((read, confirmed_s)) = kept.read()? else { return Ok(()) };
         self.confirmed_s = Some(confirmed_s);
         self.install(read, datapath)
     }
@@ -81,8 +81,8 @@ impl Wanted {
             Fetched::Same => {
                 self.confirmed_s = Some(now_s);
                 self.age(datapath)?;
-                if let Some(cache) = &self.cache {
-                    cache.confirm()?;
+                if let Some(kept) = &self.kept {
+                    kept.confirm();
                 }
                 Ok(false)
             }
@@ -98,8 +98,8 @@ impl Wanted {
                 }
                 // Only what is in force is answered with "not modified" from now on.
                 plane.accepted(tag);
-                if let Some(cache) = &self.cache {
-                    cache.write(&text)?;
+                if let Some(kept) = &self.kept {
+                    kept.write(text);
                 }
                 Ok(!known)
             }
@@ -136,6 +136,7 @@ impl Wanted {
                 format!("keys of {of}: nobody confirmed them for too long, their tokens are refused")
             }),
         );
+        status.problems.extend(self.kept.as_ref().and_then(|kept| kept.failed()));
         status.config_age_s = self.confirmed_s.map(|at| self.clock.now_s().saturating_sub(at));
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::clock::{Backoff, Clock};
 use super::host::{self, Service};
 use super::issuers::{Question, UNKNOWN_KID_EVERY};
+use super::keep::Keep;
 use super::logs::Logs;
 use super::plane::Plane;
 use super::signal::Signal;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) wanted: Mutex<Wanted>,
     pub(super) datapath: Mutex<Option<Datapath>>,
+    /// The configuration on disk.
+    pub(super) kept: Option<Arc<Keep>>,
     pub(super) logs: Arc<Logs>,
     pub(super) learner: Arc<Mutex<Learner>>,
     pub(super) services: Mutex<Vec<Service>>,
