@@ -230,7 +230,8 @@ enum pc_state {
 
 enum {
 	PC_CONN_CONTROLLED = 1, /* its socket is in pc_socks: every byte meets the verdict program */
-	PC_CONN_SWITCHED = 2 /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
+	PC_CONN_SWITCHED = 2, /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
+	PC_CONN_OUTGOING = 4  /* opened by a process of this host, from a protected port: left alone */
 };
 
 /*

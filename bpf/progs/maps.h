@@ -104,7 +104,11 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	u32 copied_seq;
 	u32 write_seq;
+	_Bool is_mptcp;
 };
 #pragma clang attribute pop
+
+/* Whether the running kernel has the field: BPF_FIELD_EXISTS of enum bpf_field_info_kind (CO-RE). */
+#define PC_HAS_FIELD(field) __builtin_preserve_field_info(field, 2)
 
 #endif

@@ -7,8 +7,9 @@
 #include "../lib/memo.h"
 
 #define PC_PROTO_TCP 6
-/* Flag of a TCP header, RFC 9293 section 3.1. */
+/* Flags of a TCP header, RFC 9293 section 3.1. */
 #define PC_TCP_FIN 1
+#define PC_TCP_SYN 2
 
 /* An accepted connection of a protected port goes into pc_socks before its first byte is read. */
 static __always_inline void pc_take(struct bpf_sock_ops *ops)
@@ -39,11 +40,40 @@ static __always_inline void pc_take(struct bpf_sock_ops *ops)
 	PC_COUNT(conns);
 }
 
+/*
+ * A connection that a process of this host opened, and whose ephemeral port is a protected one: the guard leaves it
+ * alone.  Nobody else can get into this state:
+ * - a socket accepted by a listener, also with TCP Fast Open, and one of a simultaneous open (RFC 9293 section 3.5) are
+ *   established passively;
+ * - a restored one (TCP_REPAIR) is established actively, whoever opened it, but without the SYN-ACK;
+ * - a subflow of MPTCP may belong to a connection that was accepted (RFC 8684 section 3.2), so none is;
+ * - a socket that is used again passes through TCP_CLOSE first, which deletes the entry.
+ */
+static __always_inline void pc_leave(struct bpf_sock_ops *ops)
+{
+	u32 port = ops->local_port;
+	struct bpf_sock *sk = ops->sk;
+
+	if (!(ops->skb_tcp_flags & PC_TCP_SYN) || !sk || !bpf_map_lookup_elem(&pc_ports, &port))
+		return;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp || (PC_HAS_FIELD(tp->is_mptcp) && tp->is_mptcp))
+		return;
+	u64 cookie = bpf_get_socket_cookie(ops);
+	struct pc_conn fresh = { .flags = PC_CONN_OUTGOING };
+
+	if (!bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		bpf_map_update_elem(&pc_conns, &cookie, &fresh, BPF_ANY);
+}
+
 SEC("sockops")
 int pc_sockops(struct bpf_sock_ops *ops)
 {
 	if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
 		pc_take(ops);
+	} else if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
+		pc_leave(ops);
 	} else if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == BPF_TCP_CLOSE) {
 		u64 cookie = bpf_get_socket_cookie(ops);
 
@@ -231,6 +261,8 @@ int pc_guard(struct __sk_buff *skb)
 
 	if (conn && (conn->flags & PC_CONN_CONTROLLED))
 		return pc_end_may_pass(skb, sk, conn);
+	if (conn && (conn->flags & PC_CONN_OUTGOING) && sk->state != BPF_TCP_LISTEN)
+		return 1;
 	if (pc_segment(skb, &g) == 0 && skb->len <= g.payload)
 		return 1;
 	PC_COUNT(guard_dropped);

@@ -148,6 +148,8 @@ pub mod conn_flag {
     pub const CONTROLLED: u32 = 1;
     /// It speaks websocket, by a rule.
     pub const SWITCHED: u32 = 2;
+    /// A process of this host opened it.
+    pub const OUTGOING: u32 = 4;
 }
 /// Flags of `pc_event`.
 pub mod event_flag {

@@ -33,6 +33,8 @@ mod monitor;
 mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
+#[path = "live/outgoing.rs"]
+mod outgoing;
 #[path = "live/parity.rs"]
 mod parity;
 #[path = "live/peer.rs"]

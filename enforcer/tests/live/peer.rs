@@ -39,6 +39,34 @@ const WINDOW: u16 = 60_000;
 
 impl Peer {
     pub fn connect(to: SocketAddr, first: u32) -> io::Result<Peer> {
+        let mut peer = Peer::new(to, first)?;
+        peer.segment(SYN, first, &[])?;
+        for _ in 0..100 {
+            if peer.take()? && peer.their_first != 0 {
+                peer.segment(ACK, peer.first, &[])?;
+                return Ok(peer);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))
+    }
+
+    /// Opens at the same time as the other end, which `connect` makes connect to this one (RFC 9293 section 3.5, figure 7).
+    pub fn meet(to: SocketAddr, first: u32, connect: impl FnOnce(SocketAddr)) -> io::Result<Peer> {
+        let mut peer = Peer::new(to, first)?;
+        connect(SocketAddr::from((ADDR, peer.port)));
+        for _ in 0..100 {
+            if peer.take()? && peer.their_first != 0 {
+                peer.segment(SYN, first, &[])?;
+                // Their SYN again, with an acknowledgement this time.
+                while !peer.take()? {}
+                peer.segment(ACK, peer.first, &[])?;
+                return Ok(peer);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no SYN of the other end"))
+    }
+
+    fn new(to: SocketAddr, first: u32) -> io::Result<Peer> {
         let swallows = socket(libc::SOCK_STREAM, 0)?;
         // BPF_RET | BPF_K: no byte is kept.
         let code = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
@@ -52,7 +80,7 @@ impl Peer {
         let wait = libc::timeval { tv_sec: 0, tv_usec: 20_000 };
         option(&raw, libc::SO_RCVTIMEO, &wait)?;
         let port = port(&swallows)?;
-        let mut peer = Peer {
+        Ok(Peer {
             raw,
             _swallows: swallows,
             port,
@@ -63,15 +91,7 @@ impl Peer {
             acked: 0,
             window: 0,
             ended: false,
-        };
-        peer.segment(SYN, first, &[])?;
-        for _ in 0..100 {
-            if peer.take()? && peer.their_first != 0 {
-                peer.segment(ACK, peer.first, &[])?;
-                return Ok(peer);
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))
+        })
     }
 
     /// Sends bytes as those from `at` on of the stream, whether that is their place or not.
