@@ -145,55 +145,35 @@ PC_FN int PC_RSA(redc)(struct pc_rsa_work *w)
 	return 0;
 }
 
-/* The limb i of t is the sum x. */
-#define PC_PUT(i, x) \
-	do { \
-		u64 x_ = (x); \
-		t[i] = x_ & PC_RSA_MASK; \
-		c = (s64)x_ >> PC_RSA_LIMB_BITS; \
-	} while (0)
-
 /* t += a * s; the last limb of t has a sign.  Overwrites q. */
 PC_FN int PC_RSA(mul)(struct pc_rsa_work *w)
 {
 	if (!w)
 		return 0;
-	u64 c = 0, *pa = w->p, *ps = w->q;
-
-	pc_rsa_prefix(pa, w->a, PC_RSA_LIMBS + 4);
-	pc_rsa_prefix(ps, w->s, PC_RSA_LIMBS + 4);
+	pc_rsa_prefix(w->p, w->a, PC_RSA_LIMBS + 4);
+	pc_rsa_prefix(w->q, w->s, PC_RSA_LIMBS + 4);
 	PC_FENCE;
-	PC_NO_UNROLL
-	for (u32 k = 0; k < PC_RSA_LIMBS; k += 4) {
-		u64 *t = w->t + k, *a = w->a + k, *s = w->s, *less = ps + k, rows = pa[k];
-		u64 c0 = t[0] + ps[1] - less[1] - rows, c1 = t[1] + ps[2] - less[2] - rows;
-		u64 c2 = t[2] + ps[3] - less[3] - rows, c3 = t[3] + ps[4] - less[4] - rows;
+	u64 c0, c1, c2, c3, u, v, x, y, b, base, k, carry, turns, left;
+	struct pc_rsa_work *a = w;
 
-		if (k)
-			PC_RSA_TILE_ONLY(w->a, w->s + k, k / 4);
-		PC_PUT(0, c0 + a[0] * s[0] + c);
-		PC_PUT(1, c1 + a[0] * s[1] + a[1] * s[0] + c);
-		PC_PUT(2, c2 + a[0] * s[2] + a[1] * s[1] + a[2] * s[0] + c);
-		PC_PUT(3, c3 + a[0] * s[3] + a[1] * s[2] + a[2] * s[1] + a[3] * s[0] + c);
-	}
-	PC_NO_UNROLL
-	for (u32 k = 0; k < PC_RSA_LIMBS; k += 4) {
-		u64 *t = w->t + PC_RSA_LIMBS + k, *less = ps + PC_RSA_LIMBS, *more = ps + k;
-		u64 rows = pa[PC_RSA_LIMBS] - pa[k];
-		u64 c0 = t[0] + more[1] - less[1] - rows, c1 = t[1] + more[2] - less[2] - rows;
-		u64 c2 = t[2] + more[3] - less[3] - rows, c3 = t[3] + more[4] - less[4] - rows;
-
-		PC_RSA_TILE_ONLY(w->a + k, w->s + PC_RSA_LIMBS, (PC_RSA_LIMBS - k) / 4);
-		PC_PUT(0, c0 + c);
-		PC_PUT(1, c1 + c);
-		PC_PUT(2, c2 + c);
-		PC_PUT(3, c3 + c);
-	}
-	w->t[2 * PC_RSA_LIMBS - 1] += c << PC_RSA_LIMB_BITS;
+	asm volatile(PC_RSA_MUL_LOW
+		     : PC_RSA_REGISTERS, [a] "+r"(a), [w] "=m"(base), [k] "=m"(k), [carry] "=m"(carry),
+		       [turns] "=m"(turns), [left] "=m"(left)
+		     : PC_RSA_NUMBERS, [p] "i"(PC_RSA_AT(p, 0)), [ps] "i"(PC_RSA_AT(q, 0)),
+		       [rows] "i"(PC_RSA_AT(a, 0)), [cols] "i"(PC_RSA_AT(s, 0)), [t] "i"(PC_RSA_AT(t, 0))
+		     : "memory");
+	asm volatile(PC_RSA_MUL_HIGH
+		     : PC_RSA_REGISTERS, [a] "=&r"(a), [w] "+m"(base), [k] "+m"(k), [carry] "+m"(carry),
+		       [turns] "+m"(turns), [left] "+m"(left)
+		     : PC_RSA_NUMBERS, [p] "i"(PC_RSA_AT(p, 0)), [all] "i"(PC_RSA_AT(p, PC_RSA_LIMBS)),
+		       [ps] "i"(PC_RSA_AT(q, 0)), [less] "i"(PC_RSA_AT(q, PC_RSA_LIMBS)),
+		       [rows] "i"(PC_RSA_AT(a, 0)), [cols] "i"(PC_RSA_AT(s, PC_RSA_LIMBS)),
+		       [t] "i"(PC_RSA_AT(t, PC_RSA_LIMBS))
+		     : "memory");
+	w->t[2 * PC_RSA_LIMBS - 1] += carry << PC_RSA_LIMB_BITS;
 	return 0;
 }
 
-#undef PC_PUT
 #undef PC_RSA_AT
 #undef PC_RSA_NUMBERS
 

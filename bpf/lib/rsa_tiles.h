@@ -16,19 +16,24 @@
 #define PC_RSA_ROWS(row, o0, o1, o2, o3, o4) \
 	"%[u] = *(u64 *)(%[a] + " #row ")\n%[v] = *(u64 *)(%[a] + " #row " + 8)\n" \
 	PC_RSA_PAIR(c0, o1, o0) PC_RSA_PAIR(c1, o2, o1) PC_RSA_PAIR(c2, o3, o2) PC_RSA_PAIR(c3, o4, o3)
-/* x turns of four rows each, x > 0.  From half_ on it is two rows less. */
-#define PC_RSA_TILE \
-	"*(u64 *)%[left] = %[x]\n" \
+/* left turns of four rows each, left > 0.  From half_ on it is two rows less. */
+#define PC_RSA_TURNS \
 	"tile_%=:\n" PC_RSA_ROWS(0, 16, 24, 32, 40, 48) \
 	"half_%=:\n" PC_RSA_ROWS(16, 0, 8, 16, 24, 32) \
 	"%[a] += 32\n%[b] += -32\n" \
 	"%[x] = *(u64 *)%[left]\n%[x] += -1\n*(u64 *)%[left] = %[x]\nif %[x] != 0 goto tile_%=\n"
+/* x times four rows, x > 0 */
+#define PC_RSA_TILE "*(u64 *)%[left] = %[x]\n" PC_RSA_TURNS
 /* d = the digit of the sum c, which becomes the carry */
 #define PC_RSA_DIGIT(c, d) \
 	"%[" #c "] += %[half]\n%[" #d "] = %[" #c "]\n%[" #d "] &= %[mask]\n%[" #d "] -= %[half]\n%[" #c "] s>>= %[bits]\n"
 #define PC_RSA_REGISTERS \
 	[c0] "=&r"(c0), [c1] "=&r"(c1), [c2] "=&r"(c2), [c3] "=&r"(c3), [u] "=&r"(u), [v] "=&r"(v), [x] "=&r"(x), \
 		[y] "=&r"(y), [b] "=&r"(b)
+
+/* The limb o of the result is the sum c; c becomes the carry. */
+#define PC_RSA_PUT(c, o) \
+	"%[x] = %[" #c "]\n%[x] &= %[mask]\n*(u64 *)(%[b] + %[t] + " #o ") = %[x]\n%[" #c "] s>>= %[bits]\n"
 
 /* c = t - f - x */
 #define PC_RSA_REDC_START(c, o) \
@@ -38,7 +43,7 @@
 	"%[a] = *(u64 *)%[k]\n%[x] = *(u64 *)%[sum]\n" \
 	PC_RSA_REDC_START(c0, 0) PC_RSA_REDC_START(c1, 8) PC_RSA_REDC_START(c2, 16) PC_RSA_REDC_START(c3, 24) \
 	"%[y] = *(u64 *)%[carry]\n%[c0] += %[y]\n"
-/* c += the limb o of n times d, which is kept */
+/* c += the limb o of n times d */
 #define PC_RSA_TIMES(c, o, d) "%[y] = *(u64 *)(%[b] + %[n] + " #o ")\n%[y] *= %[" #d "]\n%[" #c "] += %[y]\n"
 /* The columns below R.  q[i] makes column i a multiple of 2^W; sum is that of the products of neighbours in q. */
 #define PC_RSA_REDC_LOW \
@@ -74,20 +79,19 @@
 	"%[a] += 32\n*(u64 *)%[k] = %[a]\n" \
 	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n"
 
-/* c = p at pb - p at pc - x: what the rows have to do with it is x, the rest is the columns' */
+/* c = less the sums of neighbours: x is the rows' part, the rest is the columns' */
 #define PC_RSA_SQR_START(c, o) \
 	"%[" #c "] = *(u64 *)(%[a] + %[less] + " #o ")\n%[y] = *(u64 *)(%[b] + %[p] + " #o ")\n" \
 	"%[" #c "] -= %[y]\n%[" #c "] -= %[x]\n"
 #define PC_RSA_SQR_STARTS \
 	PC_RSA_SQR_START(c0, 8) PC_RSA_SQR_START(c1, 16) PC_RSA_SQR_START(c2, 24) PC_RSA_SQR_START(c3, 32)
-/* x pairs of rows, x > 0 */
-#define PC_RSA_SQR_TILE \
-	"%[y] = %[x]\n%[x] += 1\n%[x] >>= 1\n%[y] &= 1\nif %[y] == 0 goto even_%=\n" \
-	"*(u64 *)%[left] = %[x]\n%[a] += -16\n%[b] += 16\ngoto half_%=\n" \
-	"even_%=:\n" PC_RSA_TILE
-/* The limb o of the result is the sum c; the rest goes to the column d. */
-#define PC_RSA_PUT(c, o) \
-	"%[x] = %[" #c "]\n%[x] &= %[mask]\n*(u64 *)(%[b] + %[t] + " #o ") = %[x]\n%[" #c "] s>>= %[bits]\n"
+/* x pairs of rows, x > 0.  An odd number begins in the loop's middle, by way of PC_RSA_ODD at the end.
+ * VERIFIER: kernel 6.1 follows what stands behind a branch first, and that is the loop from its beginning; coming from the
+ * middle, it would take falling into it for a back-edge. */
+#define PC_RSA_TILE_OF_PAIRS \
+	"%[y] = %[x]\n%[x] += 1\n%[x] >>= 1\n*(u64 *)%[left] = %[x]\n" \
+	"%[y] &= 1\nif %[y] != 0 goto odd_%=\n" PC_RSA_TURNS
+#define PC_RSA_ODD "goto end_%=\nodd_%=:\n%[a] += -16\n%[b] += 16\ngoto half_%=\nend_%=:\n"
 /* Doubles the sums, adds what lies on the diagonal and beside it, and goes on to the next block. */
 #define PC_RSA_SQR_CORNER \
 	"%[a] = *(u64 *)%[k2]\n%[b] = *(u64 *)%[k]\n" \
@@ -109,27 +113,56 @@
 	"%[x] = 0\n*(u64 *)%[carry] = %[x]\n*(u64 *)%[turns] = %[x]\n" \
 	"block_%=:\n%[a] = *(u64 *)%[k2]\n%[b] = *(u64 *)%[k]\n%[x] = *(u64 *)(%[a] + %[less])\n" PC_RSA_SQR_STARTS \
 	"%[a] = *(u64 *)%[w]\n%[a] += %[from]\n%[b] += %[from] - 24\n" \
-	"%[x] = *(u64 *)%[turns]\nif %[x] == 0 goto corner_%=\n" PC_RSA_SQR_TILE \
+	"%[x] = *(u64 *)%[turns]\nif %[x] == 0 goto corner_%=\n" PC_RSA_TILE_OF_PAIRS \
 	"corner_%=:\n" PC_RSA_SQR_CORNER \
-	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n" PC_RSA_ODD
 /* The columns from R on: the first row is the lowest that has a partner; turns counts down. */
 #define PC_RSA_SQR_HIGH \
 	"%[a] = *(u64 *)%[w]\n*(u64 *)%[k] = %[a]\n*(u64 *)%[k2] = %[a]\n" \
 	"block_%=:\n%[a] = *(u64 *)%[k]\n%[y] = *(u64 *)(%[a] + %[p])\n%[a] = *(u64 *)%[k2]\n%[b] = *(u64 *)%[w]\n" \
 	"%[x] = *(u64 *)(%[a] + %[less])\n%[x] -= %[y]\n%[b] += %[high]\n" PC_RSA_SQR_STARTS \
-	"%[a] = *(u64 *)%[k]\n%[a] += %[from]\n%[b] += %[from] - 24\n%[x] = *(u64 *)%[turns]\n" PC_RSA_SQR_TILE \
+	"%[a] = *(u64 *)%[k]\n%[a] += %[from]\n%[b] += %[from] - 24\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE_OF_PAIRS \
 	PC_RSA_SQR_CORNER \
-	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n" PC_RSA_ODD
 
-/* The tile alone, for C: the rows a and the columns that begin at b, `count` times four rows; adds to c0 .. c3. */
-#define PC_RSA_TILE_ONLY(rows, cols, count) \
-	do { \
-		u64 u_, v_, x_ = (count), y_, left_, *a_ = (rows), *b_ = (cols) - 3; \
-		asm volatile(PC_RSA_TILE \
-			     : [c0] "+r"(c0), [c1] "+r"(c1), [c2] "+r"(c2), [c3] "+r"(c3), [a] "+r"(a_), [b] "+r"(b_), \
-			       [u] "=&r"(u_), [v] "=&r"(v_), [x] "+r"(x_), [y] "=&r"(y_), [left] "=m"(left_) \
-			     : \
-			     : "memory"); \
-	} while (0)
+/* c = t + the sums of neighbours at plus - those at less - x, where x is the rows' part */
+#define PC_RSA_MUL_START(c, o, plus, less) \
+	"%[" #c "] = *(u64 *)(%[a] + %[t] + " #o ")\n%[y] = *(u64 *)(" plus " + 8 + " #o ")\n%[" #c "] += %[y]\n" \
+	"%[y] = *(u64 *)(" less " + 8 + " #o ")\n%[" #c "] -= %[y]\n%[" #c "] -= %[x]\n"
+#define PC_RSA_MUL_STARTS(plus, less) \
+	PC_RSA_MUL_START(c0, 0, plus, less) PC_RSA_MUL_START(c1, 8, plus, less) \
+	PC_RSA_MUL_START(c2, 16, plus, less) PC_RSA_MUL_START(c3, 24, plus, less) \
+	"%[y] = *(u64 *)%[carry]\n%[c0] += %[y]\n"
+/* c += the limb o of s times d */
+#define PC_RSA_BY(c, o, d) "%[y] = *(u64 *)(%[a] + %[cols] + " #o ")\n%[y] *= %[" #d "]\n%[" #c "] += %[y]\n"
+/* The columns below R, without the first four rows' corner: that is done singly, with a[2] in c0 and a[3] in c1. */
+#define PC_RSA_MUL_LOW \
+	"*(u64 *)%[w] = %[a]\n*(u64 *)%[k] = %[a]\n" \
+	"%[x] = 0\n*(u64 *)%[carry] = %[x]\n*(u64 *)%[turns] = %[x]\n" \
+	"block_%=:\n%[a] = *(u64 *)%[k]\n%[b] = *(u64 *)%[w]\n%[x] = *(u64 *)(%[a] + %[p])\n" \
+	PC_RSA_MUL_STARTS("%[b] + %[ps]", "%[a] + %[ps]") \
+	"%[b] = %[a]\n%[b] += %[cols] - 24\n%[a] = *(u64 *)%[w]\n%[a] += %[rows]\n" \
+	"%[x] = *(u64 *)%[turns]\nif %[x] == 0 goto corner_%=\n" PC_RSA_TILE \
+	"corner_%=:\n%[a] = *(u64 *)%[w]\n%[b] = *(u64 *)%[k]\n" \
+	"%[u] = *(u64 *)(%[b] + %[rows])\n%[v] = *(u64 *)(%[b] + %[rows] + 8)\n" \
+	PC_RSA_BY(c0, 0, u) PC_RSA_PUT(c0, 0) "%[c1] += %[c0]\n" \
+	PC_RSA_BY(c1, 8, u) PC_RSA_BY(c1, 0, v) PC_RSA_PUT(c1, 8) "%[c2] += %[c1]\n" \
+	"%[c0] = *(u64 *)(%[b] + %[rows] + 16)\n%[c1] = *(u64 *)(%[b] + %[rows] + 24)\n" \
+	PC_RSA_BY(c2, 16, u) PC_RSA_BY(c2, 8, v) PC_RSA_BY(c2, 0, c0) PC_RSA_PUT(c2, 16) "%[c3] += %[c2]\n" \
+	PC_RSA_BY(c3, 24, u) PC_RSA_BY(c3, 16, v) PC_RSA_BY(c3, 8, c0) PC_RSA_BY(c3, 0, c1) PC_RSA_PUT(c3, 24) \
+	"*(u64 *)%[carry] = %[c3]\n%[b] += 32\n*(u64 *)%[k] = %[b]\n" \
+	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n"
+/* The columns from R on; turns counts down. */
+#define PC_RSA_MUL_HIGH \
+	"%[a] = *(u64 *)%[w]\n*(u64 *)%[k] = %[a]\n" \
+	"block_%=:\n%[a] = *(u64 *)%[k]\n%[b] = *(u64 *)%[w]\n" \
+	"%[x] = *(u64 *)(%[b] + %[all])\n%[y] = *(u64 *)(%[a] + %[p])\n%[x] -= %[y]\n" \
+	PC_RSA_MUL_STARTS("%[a] + %[ps]", "%[b] + %[less]") \
+	"%[a] += %[rows]\n%[b] += %[cols] - 24\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE \
+	"%[b] = *(u64 *)%[k]\n" \
+	PC_RSA_PUT(c0, 0) "%[c1] += %[c0]\n" PC_RSA_PUT(c1, 8) "%[c2] += %[c1]\n" \
+	PC_RSA_PUT(c2, 16) "%[c3] += %[c2]\n" PC_RSA_PUT(c3, 24) \
+	"*(u64 *)%[carry] = %[c3]\n%[b] += 32\n*(u64 *)%[k] = %[b]\n" \
+	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n"
 
 #endif
