@@ -169,6 +169,7 @@ struct pc_run {
 	u32 cache_hit;   /* the token in hand was known */
 	u32 memo;        /* PC_MEMO_*: the head in hand was recognised */
 	u32 learn;       /* the request in hand was allowed and read in full: keep it */
+	u32 tunnel;      /* pc_slot.tunnel is that of a request in this buffer: keep it */
 };
 
 struct pc_slot {
@@ -190,6 +191,7 @@ struct pc_slot {
 	struct pc_rsa_work rsa;
 	struct pc_p256_work p256;
 	struct pc_cached_token cached;
+	struct pc_tunnel tunnel;
 	u64 fingerprint; /* of the token, for pc_refused; 0 = none */
 	/* VERIFIER: twice the size, because a copy to a variable start of a variable length is judged by the sum of both
 	 * maxima; only the first PC_HEAD_MAX bytes are used. */
