@@ -320,12 +320,14 @@ static __always_inline u32 pc_head_reason(struct pc_slot *s, u32 reason)
 	return s->head[0] == 0x16 && s->head[1] == 3 ? PC_R_NOT_HTTP1 : reason;
 }
 
-/* Whether the port is protected no more.  Its connections of before are then left alone. */
+/* Whether the port is protected no more, or not yet: the generation in force does not cover it.  Its connections are
+ * then left alone.  The entry is there while either half covers the port. */
 static __always_inline int pc_unprotected(struct pc_slot *s)
 {
-	u32 key = s->d.port;
+	u32 key = s->d.port, half = s->d.half & 1;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
 
-	return !bpf_map_lookup_elem(&pc_ports, &key);
+	return !port || (!port->policy[half] && !port->host_row[half]);
 }
 
 static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)

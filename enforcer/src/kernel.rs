@@ -283,6 +283,11 @@ impl Prober {
         let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
         Ok(adopt::unseen(&self.0, ports)?.len())
     }
+
+    /// Connections that are observed although they are older than the monitoring of their port.
+    pub fn adopted(&self) -> Result<usize, KernelError> {
+        Ok(adopt::adopted(&self.0)?.len())
+    }
 }
 
 fn create(config: &Config, pins: &Pins) -> Result<(), KernelError> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct Manner {
     /// Reads on after a wake-up for nothing.
     pub patient: bool,
+    /// Sleeps in poll and reads without blocking, as servers on epoll do.
+    pub polls: bool,
     /// How long it works on a request whose path begins with `/slow`, and how long it keeps a connection open after the
     /// client's end.
     pub pause: Duration,
@@ -45,6 +48,12 @@ impl App {
     /// the kernel answers alone.
     pub fn patient() -> App {
         App::mannered(Manner { patient: true, ..Manner::default() })
+    }
+
+    /// One that sleeps in poll and reads without blocking.
+    pub fn polling(addr: &str) -> App {
+        let listener = TcpListener::bind(addr).expect("binding the application");
+        App::run(listener, Manner { polls: true, ..Manner::default() })
     }
 
     pub fn mannered(manner: Manner) -> App {
@@ -101,9 +110,13 @@ fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<
     let mut continued = false;
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 65_536];
+    stream.set_nonblocking(manner.polls)?;
     loop {
+        if manner.polls {
+            readable(&stream)?;
+        }
         let read = match stream.read(&mut chunk) {
-            Err(error) if manner.patient && error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if (manner.patient || manner.polls) && error.kind() == io::ErrorKind::WouldBlock => continue,
             read => read?,
         };
         if read == 0 {
@@ -137,6 +150,12 @@ fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
     }
+}
+
+fn readable(stream: &TcpStream) -> io::Result<()> {
+    let mut fd = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live entry, and their number is passed.
+    if unsafe { libc::poll(&raw mut fd, 1, -1) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 struct Request {

@@ -22,7 +22,7 @@ fn world(name: &str, app: fn() -> App) -> (World, App, String, String) {
 }
 
 fn mannered() -> App {
-    App::mannered(Manner { pause: PAUSE, patient: true })
+    App::mannered(Manner { pause: PAUSE, patient: true, polls: false })
 }
 
 /// Statuses in the order of their arrival: so many as were asked for, or all until the connection ends.
@@ -44,7 +44,7 @@ fn statuses(client: &mut Client, asked: usize) -> Vec<u16> {
 fn a_denial_reaches_a_client_that_has_shut_its_side_down() {
     need!(Bpf, BpfFs, Cgroup2);
     // It does not close at once, however late the agent is.
-    let app = || App::mannered(Manner { pause: Duration::from_secs(2), patient: true });
+    let app = || App::mannered(Manner { pause: Duration::from_secs(2), patient: true, polls: false });
     let (_world, app, _, bad) = world("fin", app);
     let ask = |same_segment: bool| {
         let mut client = Client::connect(app.addr);
