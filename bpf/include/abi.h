@@ -225,13 +225,15 @@ enum pc_state {
 	PC_ST_TRAILER_LF,
 	PC_ST_UPGRADE, /* a request to switch to websocket was passed and is not answered yet */
 	PC_ST_OPAQUE, /* not to be followed any more (monitor mode), or switched to websocket: passed as it is */
-	PC_ST_POISON /* enforce mode: nothing passes any more */
+	PC_ST_POISON, /* enforce mode: nothing passes any more */
+	PC_ST_SEEKING /* adopted in the middle of its stream: passes unread until a buffer begins with a whole head */
 };
 
 enum {
 	PC_CONN_CONTROLLED = 1, /* its socket is in pc_socks: every byte meets the verdict program */
 	PC_CONN_SWITCHED = 2, /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
-	PC_CONN_OUTGOING = 4  /* opened by a process of this host, from a protected port: left alone */
+	PC_CONN_OUTGOING = 4, /* opened by a process of this host, from a protected port: left alone */
+	PC_CONN_ADOPTED = 8   /* older than the monitoring of its port: observed, and ended when the port enforces */
 };
 
 /*
@@ -244,9 +246,11 @@ enum {
 	PC_TORN_JUDGED = 2, /* a buffer is being judged */
 };
 
-/* pc_conns: HASH u64 socket cookie -> pc_conn.  User space reads it, and writes only the entries of its self-test. */
+/* pc_conns: HASH u64 socket cookie -> pc_conn.  User space reads it, and writes only the entries of its self-test and new
+ * ones of adopted connections. */
 struct pc_conn {
 	u64 remain; /* bytes of body or chunk left */
+	u64 until;  /* Unix seconds from which on a connection that switched to websocket passes nothing; 0 = no bound */
 	u32 state;  /* enum pc_state */
 	u32 flags;
 	u32 denied;  /* the request in hand was denied: its body is dropped */
@@ -267,6 +271,21 @@ struct pc_conn {
 	u32 memo_vain;    /* requests kept since one was recognised */
 	u32 torn;         /* PC_TORN_*: the client's end must not reach the application */
 	u32 withheld;     /* 1: the application has not got the bytes in pc_heads */
+};
+
+/*
+ * pc_tunnels: HASH u64 socket cookie -> pc_tunnel.  By which token a connection switched, or asked to switch, to websocket.
+ * No program looks at it again: the agent ends the connection when the token is not good any more.
+ */
+struct pc_tunnel {
+	u64 until; /* as in pc_conn */
+	u8 saddr[16], daddr[16];
+	u16 sport, dport; /* peer and local, host order */
+	u8 ipv6;
+	u8 pad[3];
+	u32 len;
+	u32 pad2;
+	u8 token[PC_TOKEN_MAX];
 };
 
 /* ---- records ------------------------------------------------------------------------------------------ */
@@ -342,7 +361,7 @@ struct pc_stats {
 	u64 conns, conn_refused, verdicts, requests, allowed, denied, would_deny, passed_bytes, dropped_bytes;
 	u64 replies_agent, replies_kernel, no_reply, inject_refused, poisoned, stream_gap, trimmed;
 	u64 guard_dropped, no_slot, no_conn, events_lost, tail_call_failed, cache_hit, cache_miss, verify_ok,
-		verify_bad, memo_hit;
+		verify_bad, memo_hit, tunnel_refused;
 };
 
 _Static_assert(sizeof(struct pc_cell) == 8, "pc_cell");

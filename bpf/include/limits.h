@@ -76,6 +76,8 @@
 #define PC_MEMO_LINE_MAX 256
 /* Requests kept in vain one after the other, after which a connection's are kept no more. */
 #define PC_MEMO_VAIN_MAX 8
+/* Connections that switched to websocket with a token, by default; memory is taken for those that there are. */
+#define PC_TUNNELS_MAX 16384
 /* Tokens with a bad signature remembered, by default. */
 #define PC_REFUSED_MAX 16384
 /* Revoked users, sessions, tokens and organisations, by default, both halves together. */

@@ -176,7 +176,7 @@ struct pc_run {
 	u32 back;        /* bytes of a head that were withheld and stand at the front of this buffer again */
 	u32 withhold;    /* 1: the application must not get the buffer's bytes from withhold_at on */
 	u32 withhold_at;
-	u32 pad;
+	u32 tunnel;      /* pc_slot.tunnel is that of a request in this buffer: keep it */
 };
 
 struct pc_slot {
@@ -198,6 +198,7 @@ struct pc_slot {
 	struct pc_rsa_work rsa;
 	struct pc_p256_work p256;
 	struct pc_cached_token cached;
+	struct pc_tunnel tunnel;
 	u64 fingerprint; /* of the token, for pc_refused; 0 = none */
 	/* VERIFIER: twice the size, because a copy to a variable start of a variable length is judged by the sum of both
 	 * maxima; only the first PC_HEAD_MAX bytes are used. */

@@ -11,6 +11,7 @@ struct pc_pending_head {
 
 PC_HASH(pc_conns, u64, struct pc_conn, PC_CONNS_MAX)
 PC_HASH(pc_heads, u64, struct pc_pending_head, PC_PENDING_HEADS_MAX)
+PC_HASH_ALLOC(pc_tunnels, u64, struct pc_tunnel, PC_TUNNELS_MAX)
 PC_ARRAY(pc_target, struct pc_target, 1)
 /* CLOCK_BOOTTIME, ns, until which the agent answers denials; it goes on writing this while it is well.  Later than
  * that, and always when 0, the kernel answers by itself. */

@@ -84,11 +84,14 @@ static __always_inline int pc_sequence(struct __sk_buff *skb, struct pc_conn *co
 	conn->torn |= PC_TORN_JUDGED;
 	PC_FENCE;
 
-	if (conn->skbs == 0 && overlap) {
-		/* TCP Fast Open: data of the SYN was queued before the connection was established */
+	if (conn->skbs == 0 && (overlap || (conn->flags & PC_CONN_ADOPTED))) {
+		/* TCP Fast Open: data of the SYN was queued before the connection was established.  Of an adopted connection,
+		 * the application may have read a part of the buffer. */
 		struct tcp_sock *tp = pc_tcp(skb);
 
-		if (tp && tp->copied_seq == seq)
+		if (tp && (conn->flags & PC_CONN_ADOPTED))
+			overlap = tp->copied_seq - seq;
+		else if (tp && tp->copied_seq == seq)
 			overlap = 0;
 	}
 	if (overlap) {
@@ -138,7 +141,12 @@ static __always_inline int pc_quick(struct __sk_buff *skb, struct pc_conn *conn)
 {
 	if (conn->state == PC_ST_POISON)
 		return pc_drop_silently(skb);
+	/* what was read of it before may be a half of something: nothing that follows from here on is to be trusted */
+	if ((conn->flags & PC_CONN_ADOPTED) && pc_enforces_now(skb))
+		return pc_kill(skb, 0, conn);
 	if (conn->state == PC_ST_OPAQUE) {
+		if (conn->until && pc_unix_s(bpf_ktime_get_boot_ns()) >= conn->until && pc_enforces_now(skb))
+			return pc_kill(skb, 0, conn);
 		/* lost while the port only monitored, or was not protected: nobody has read what comes now */
 		if (!(conn->flags & PC_CONN_SWITCHED) && pc_enforces_now(skb))
 			return pc_kill(skb, 0, conn);
@@ -221,6 +229,8 @@ int pc_http(struct __sk_buff *skb)
 	}
 	if (r == PC_STEP_KEEP)
 		pc_head_keep(skb, s, conn);
+	if (s->run.tunnel)
+		pc_tunnel_keep(skb, s, conn);
 	if (r == PC_STEP_TOKEN) {
 		s->run.phase = PC_PHASE_TOKEN;
 		s->run.verify_start_ns = bpf_ktime_get_boot_ns();

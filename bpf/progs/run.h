@@ -11,6 +11,7 @@
 #include "../lib/memo.h"
 #include "../lib/path.h"
 #include "../lib/policy.h"
+#include "../lib/tunnel.h"
 
 /* What a step asks of pc_http: another step, the end, a token verified, an incomplete head kept. */
 enum { PC_STEP_GO = 0, PC_STEP_STOP = 1, PC_STEP_TOKEN = 2, PC_STEP_KEEP = 3 };
@@ -143,8 +144,10 @@ PC_FN int pc_settle(struct pc_slot *s, struct pc_conn *conn)
 	}
 	conn->denied = 0;
 	s->run.passed_head = 1;
-	if (pc_switches(s, conn))
+	if (pc_switches(s, conn)) {
 		conn->state = PC_ST_UPGRADE;
+		s->run.tunnel = s->token_state == PC_TOKEN_VALID && s->d.token;
+	}
 	s->run.learn = !s->run.had && !s->run.memo && pc_allowed(s->d.reason);
 	return PC_STEP_GO;
 }
@@ -334,12 +337,14 @@ static __always_inline u32 pc_head_reason(struct pc_slot *s, u32 reason)
 	return s->head[0] == 0x16 && s->head[1] == 3 ? PC_R_NOT_HTTP1 : reason;
 }
 
-/* Whether the port is protected no more.  Its connections of before are then left alone. */
+/* Whether the port is protected no more, or not yet: the generation in force does not cover it.  Its connections are
+ * then left alone.  The entry is there while either half covers the port. */
 static __always_inline int pc_unprotected(struct pc_slot *s)
 {
-	u32 key = s->d.port;
+	u32 key = s->d.port, half = s->d.half & 1;
+	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
 
-	return !bpf_map_lookup_elem(&pc_ports, &key);
+	return !port || (!port->policy[half] && !port->host_row[half]);
 }
 
 static __always_inline int pc_step_head(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
@@ -427,6 +432,40 @@ PC_FN int pc_step_body(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 	return pc_senseless(skb, s, conn, PC_R_BAD_CHUNK);
 }
 
+/* Keeps the token of a request to switch to websocket.  Without room for it the answer is not looked for, and what the
+ * client sends is read as requests.
+ * VERIFIER: inline in pc_http, as pc_head_keep. */
+static __always_inline void pc_tunnel_keep(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct pc_tunnel *t = &s->tunnel;
+
+	s->run.tunnel = 0;
+	t->sport = pc_remote_port(skb);
+	t->dport = skb->local_port;
+	t->ipv6 = pc_addresses(skb, t->saddr, t->daddr);
+	if (pc_tunnel_fill(s) && !bpf_map_update_elem(&pc_tunnels, &cookie, t, BPF_ANY)) {
+		conn->until = t->until;
+	} else {
+		PC_COUNT(tunnel_refused);
+		conn->state = PC_ST_HEAD;
+	}
+}
+
+/* In the middle of a stream that nobody has read: it passes, and is followed from a buffer on that begins with a whole
+ * head.  Only what monitors is adopted, so a body that looks like a head costs a wrong record and nothing else. */
+static __always_inline int pc_step_seek(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
+{
+	if (!s || !conn)
+		return PC_STEP_STOP;
+	if (!s->run.off && !pc_head_fetch(skb, s, conn) && pc_http_head(s) > 0) {
+		conn->state = PC_ST_HEAD;
+		return PC_STEP_GO;
+	}
+	s->run.off = s->run.len;
+	return PC_STEP_STOP;
+}
+
 /* Keeps the request that was allowed. */
 PC_FN int pc_learn(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
@@ -440,7 +479,7 @@ PC_FN int pc_learn(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *con
 }
 
 /* One message or part of one.
- * VERIFIER: pc_step_head and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of them. */
+ * VERIFIER: pc_step_head, pc_step_seek and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of them. */
 PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
 	if (!s || !conn)
@@ -459,6 +498,8 @@ PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 		return pc_step_head(skb, s, conn);
 	if (conn->state == PC_ST_UPGRADE)
 		return pc_senseless(skb, s, conn, PC_R_UPGRADE_REFUSED);
+	if (conn->state == PC_ST_SEEKING)
+		return pc_step_seek(skb, s, conn);
 	return pc_step_body(skb, s, conn);
 }
 

@@ -80,6 +80,7 @@ int pc_sockops(struct bpf_sock_ops *ops)
 		bpf_map_delete_elem(&pc_conns, &cookie);
 		bpf_map_delete_elem(&pc_heads, &cookie);
 		bpf_map_delete_elem(&pc_memos, &cookie);
+		bpf_map_delete_elem(&pc_tunnels, &cookie);
 	}
 	return 1;
 }

@@ -5,7 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::limits::{
-    EVENT_HOST_MAX, EVENT_METHOD_MAX, EVENT_PATH_MAX, HALVES, NAME_MAX, PRINCIPAL_WORDS, RSA2048_LIMBS,
+    EVENT_HOST_MAX, EVENT_METHOD_MAX, EVENT_PATH_MAX, HALVES, NAME_MAX, PRINCIPAL_WORDS, RSA2048_LIMBS, TOKEN_MAX,
     RSA3072_LIMBS, RSA4096_LIMBS,
 };
 
@@ -141,6 +141,8 @@ pub mod conn_state {
     pub const OPAQUE: u32 = 11;
     /// Nothing passes any more.
     pub const POISON: u32 = 12;
+    /// Adopted in the middle of its stream.
+    pub const SEEKING: u32 = 13;
 }
 /// Flags of `pc_conn`.
 pub mod conn_flag {
@@ -150,6 +152,8 @@ pub mod conn_flag {
     pub const SWITCHED: u32 = 2;
     /// A process of this host opened it.
     pub const OUTGOING: u32 = 4;
+    /// It is older than the monitoring of its port.
+    pub const ADOPTED: u32 = 8;
 }
 /// Flags of `pc_event`.
 pub mod event_flag {
@@ -438,6 +442,8 @@ twin! {
     Conn {
         /// Bytes of body or chunk left.
         remain: u64,
+        /// Unix seconds from which on a websocket connection passes nothing; 0: no bound.
+        until: u64,
         /// `conn_state::*`.
         state: u32,
         /// `conn_flag::*`.
@@ -478,6 +484,31 @@ twin! {
         torn: u32,
         /// The application has not got the kept part of a head.
         withheld: u32,
+    }
+}
+twin! {
+    /// `struct pc_tunnel`.
+    Tunnel {
+        /// Unix seconds until which the token is good, leeway included; 0: no bound.
+        until: u64,
+        /// Peer address; IPv4 in the first four bytes.
+        saddr: [u8; 16],
+        /// Local address.
+        daddr: [u8; 16],
+        /// Peer port.
+        sport: u16,
+        /// Local port.
+        dport: u16,
+        /// Addresses are IPv6.
+        ipv6: u8,
+        /// Zero.
+        pad: [u8; 3],
+        /// Bytes used in `token`.
+        len: u32,
+        /// Zero.
+        pad2: u32,
+        /// The token, as it was sent.
+        token: [u8; TOKEN_MAX],
     }
 }
 twin! {
@@ -657,5 +688,7 @@ twin! {
         verify_bad: u64,
         /// Heads that were recognised.
         memo_hit: u64,
+        /// Requests to switch to websocket that no room was for.
+        tunnel_refused: u64,
     }
 }

@@ -48,6 +48,7 @@ twins! {
     text64: "pc_text64" = abi::Text64,
     identity: "pc_identity" = abi::Identity,
     conn: "pc_conn" = abi::Conn,
+    tunnel: "pc_tunnel" = abi::Tunnel,
     event: "pc_event" = abi::Event,
     reply: "pc_reply" = abi::Reply,
     target: "pc_target" = abi::Target,

@@ -45,6 +45,8 @@ pub struct Compiled {
     pub image: Image,
     /// What the numbers in events mean.
     pub tables: Tables,
+    /// The issuers with their keys and what they revoked, as the image has them.
+    pub(crate) keys: KeyStore,
     /// Keys that are left out; tokens signed with them are refused.
     pub problems: Vec<KeyProblem>,
     /// Why the candidate, or a part of it, is not tried. The live policies do not depend on it.
@@ -78,6 +80,7 @@ fn compile_with(bundle: &Bundle, candidate: Option<(&str, &PolicySet)>) -> Resul
     let Bundle { version, issuers, policies, revocations, candidate: _ } = bundle;
     let policies = PolicySet::new(policies.clone()).map_err(CompileError::Policies)?;
     let (store, problems) = KeyStore::new(issuers);
+    let store = store.with_revocations(revocations);
     let in_force = active(&policies);
     let mut tried = candidate.map_or_else(Vec::new, |(_, set)| active(set));
     // A port without a live policy is not protected: nothing there is read.
@@ -124,7 +127,7 @@ fn compile_with(bundle: &Bundle, candidate: Option<(&str, &PolicySet)>) -> Resul
         ports,
         states: table.states,
     };
-    Ok(Compiled { image, tables, problems, candidate_problem })
+    Ok(Compiled { image, tables, keys: store, problems, candidate_problem })
 }
 
 /// Policies that decide.

@@ -16,6 +16,7 @@ use portcullis_wire::AccessLog;
 
 use crate::compile::Compiled;
 
+mod adopt;
 mod apply;
 mod attach;
 mod clock;
@@ -40,6 +41,7 @@ pub use stats::named as named_stats;
 
 use apply::Active;
 use attach::Attached;
+use diag::Diag;
 use events::{Keeper, Shared};
 use map::Maps;
 use object::Loaded;
@@ -77,6 +79,8 @@ pub struct Limits {
     pub split_heads: u32,
     /// Verified tokens that are kept; the least recently used make room.
     pub tokens: u32,
+    /// Connections that speak websocket by a token, at a time. What is beyond does not switch.
+    pub tunnels: u32,
 }
 
 /// What becomes of the decisions.
@@ -135,6 +139,7 @@ impl Default for Limits {
             connections: limits::CONNS_MAX as u32,
             split_heads: limits::PENDING_HEADS_MAX as u32,
             tokens: limits::TOKEN_CACHE_MAX as u32,
+            tunnels: limits::TUNNELS_MAX as u32,
         }
     }
 }
@@ -176,12 +181,19 @@ impl Datapath {
         Ok(Datapath { config, pins, maps, attached, responder, keeper, adopted })
     }
 
-    /// Puts a generation into force, whole, and destroys connections to its enforced ports that are older than the
-    /// protection.
+    /// Puts a generation into force, whole. Connections that are older than the protection of their port are destroyed
+    /// where it enforces, and observed from now on where it monitors and that is possible; websockets whose token it
+    /// refuses are destroyed.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
         apply::apply(&self.maps, &compiled)?;
         sweep::uncontrolled(&self.maps, compiled.image.ports())?;
+        self.shared().adopted(adopt::adopt(&self.maps, compiled.image.ports())?);
+        let now_s = self.shared().now_s();
+        let good = |tunnel: &abi::Tunnel| {
+            portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()
+        };
+        sweep::tunnels(&self.maps, &mut Diag::default(), good)?;
         Ok(())
     }
 
@@ -263,6 +275,18 @@ impl Prober {
     /// of process `pid`, if given. `None`: nobody listens there.
     pub fn controls(&self, addr: SocketAddr, pid: Option<u32>) -> Result<Option<bool>, KernelError> {
         live::controls(&self.0, addr, pid)
+    }
+
+    /// Connections to ports that only monitor of which nothing is read: they are older than the monitoring.
+    pub fn unseen(&self) -> Result<usize, KernelError> {
+        let ports = self.0.get("pc_ports")?.keys::<u32>().map_err(KernelError::system("list pc_ports"))?;
+        let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
+        Ok(adopt::unseen(&self.0, ports)?.len())
+    }
+
+    /// Connections that are observed although they are older than the monitoring of their port.
+    pub fn adopted(&self) -> Result<usize, KernelError> {
+        Ok(adopt::adopted(&self.0)?.len())
     }
 }
 

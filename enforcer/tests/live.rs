@@ -33,6 +33,8 @@ mod monitor;
 mod nesting;
 #[path = "live/outage.rs"]
 mod outage;
+#[path = "live/older.rs"]
+mod older;
 #[path = "live/outgoing.rs"]
 mod outgoing;
 #[path = "live/parity.rs"]

@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub peer: SocketAddr,
     /// Socket cookie, the same number that the programs see.
     pub cookie: u64,
+    /// Number of the socket's file; 0: not known, or not accepted yet.
+    pub inode: u32,
 }
 
 /// Netlink sockets by inode of their namespace.
@@ -40,6 +42,8 @@ const TCP_ESTABLISHED: u32 = 1;
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
+/// `inet_diag_msg.idiag_inode`
+const INODE: usize = 68;
 /// Namespaces come and go: how long a list of them is used.
 const NAMESPACES_FOR: Duration = Duration::from_secs(1);
 
@@ -143,7 +147,7 @@ fn netlink() -> io::Result<OwnedFd> {
 }
 
 fn destroy(socket: &OwnedFd, connection: &Connection) -> io::Result<()> {
-    let Connection { local, peer, cookie } = *connection;
+    let Connection { local, peer, cookie, inode: _ } = *connection;
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
     let mut request = header(SOCK_DESTROY, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, family);
     put_id(&mut request[HEADER + 8..], local, peer, cookie);
@@ -234,6 +238,7 @@ fn parse(message: &[u8]) -> Connection {
         local: SocketAddr::new(address(4), port(0)),
         peer: SocketAddr::new(address(20), port(2)),
         cookie: u64::from_ne_bytes(cookie),
+        inode: number(message, INODE),
     }
 }
 

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use portcullis_wire::AccessLog;
 
+use super::diag::Diag;
 use super::error::KernelError;
 use super::map::Maps;
 use super::responder::ring;
-use super::{Config, Records, clock};
+use super::{Config, Records, adopt, clock, sweep};
 use crate::compile::{Compiled, Tables};
 use crate::generation::version_of;
 use crate::record;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// Times that the ring was found empty.
     rounds: AtomicU64,
     offset_ns: AtomicI64,
+    /// Cookies of adopted connections that were open when they were last looked at.
+    adopted: Mutex<Vec<u64>>,
     tables: Mutex<BTreeMap<u64, Arc<Compiled>>>,
 }
 
@@ -46,12 +49,16 @@ struct Worker {
     /// Unix time minus boot time, as it was last published.
     boot_to_unix_ns: i64,
     clock_read: Instant,
+    swept: Instant,
+    diag: Diag,
 }
 
 /// Generations of which the tables are kept: events come a little later than the change.
 const GENERATIONS: usize = 8;
 /// Steps of the clock are noticed within this.
 const CLOCK_EVERY: Duration = Duration::from_millis(100);
+/// Connections that must end by themselves are looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// Smaller differences are measuring error, ns.
 const CLOCK_NOISE_NS: i64 = 50_000;
 /// Records handed over at a time.
@@ -70,6 +77,7 @@ impl Keeper {
             stop: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
             offset_ns: AtomicI64::new(config.clock_offset_ns),
+            adopted: Mutex::new(adopt::adopted(maps)?),
             tables: Mutex::new(BTreeMap::new()),
         });
         config.known.iter().for_each(|compiled| shared.remember(compiled));
@@ -81,6 +89,8 @@ impl Keeper {
             shared: shared.clone(),
             boot_to_unix_ns: 0,
             clock_read: Instant::now(),
+            swept: Instant::now(),
+            diag: Diag::default(),
         };
         worker.publish_clock();
         let poll = config.poll;
@@ -128,6 +138,17 @@ impl Shared {
         }
     }
 
+    /// Adds connections that were adopted.
+    pub(crate) fn adopted(&self, cookies: Vec<u64>) {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).extend(cookies);
+    }
+
+    /// Unix seconds, as the programs see the time.
+    pub(crate) fn now_s(&self) -> u64 {
+        let now_ns = clock::boot_ns() + clock::boot_to_unix_ns(self.offset_ns.load(Ordering::Acquire));
+        u64::try_from(now_ns / 1_000_000_000).unwrap_or(0)
+    }
+
     pub(crate) fn set_offset(&self, offset_ns: i64) {
         self.offset_ns.store(offset_ns, Ordering::Release);
     }
@@ -150,6 +171,12 @@ impl Worker {
             }
             if self.clock_read.elapsed() >= CLOCK_EVERY {
                 self.publish_clock();
+            }
+            if self.swept.elapsed() >= SWEEP_EVERY {
+                self.swept = Instant::now();
+                if let Err(error) = self.sweep() {
+                    eprintln!("portcullis: {error}");
+                }
             }
             thread::sleep(poll);
         }
@@ -175,6 +202,14 @@ impl Worker {
             }
             (self.records)(batch);
         }
+    }
+
+    /// What time ends: websockets whose token has expired, and what is kept of adopted connections.
+    fn sweep(&mut self) -> Result<(), KernelError> {
+        let now_s = self.shared.now_s();
+        sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
+        let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        adopt::forget(&self.maps, &mut adopted)
     }
 
     fn publish_clock(&mut self) {

@@ -47,7 +47,8 @@ impl Loaded {
             .map_max_entries("pc_conns", limits.connections)
             .map_max_entries("pc_socks", limits.connections)
             .map_max_entries("pc_heads", limits.split_heads)
-            .map_max_entries("pc_token_cache", limits.tokens);
+            .map_max_entries("pc_token_cache", limits.tokens)
+            .map_max_entries("pc_tunnels", limits.tunnels);
         let names = match pins {
             Some(dir) => super::pins::names(dir)?,
             None => Vec::new(),

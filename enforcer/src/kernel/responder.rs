@@ -296,6 +296,7 @@ fn connection(reply: &Reply) -> Connection {
         local: SocketAddr::new(address(reply.daddr), reply.dport),
         peer: SocketAddr::new(address(reply.saddr), reply.sport),
         cookie: reply.cookie,
+        inode: 0,
     }
 }
 

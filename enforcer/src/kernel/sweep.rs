@@ -1,8 +1,11 @@
-//! Connections that are older than the protection of their port.
+//! Connections that must end: those that are older than the protection of their port, and websockets whose token is not
+//! good any more.
 
-use portcullis_bpf::abi::{Conn, Port, port_flag};
+use std::net::{IpAddr, SocketAddr};
 
-use super::diag::Diag;
+use portcullis_bpf::abi::{Conn, Port, Tunnel, conn_flag, port_flag};
+
+use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
 
@@ -11,21 +14,74 @@ use super::map::Maps;
 pub(crate) fn uncontrolled(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<usize, KernelError> {
     let mut diag = Diag::default();
     let mut destroyed = 0;
-    let (conns, protected) = (maps.get("pc_conns")?, maps.get("pc_ports")?);
     for port in ports {
-        let about =
-            protected.get::<u32, Port>(&u32::from(port)).map_err(KernelError::system("read pc_ports"))?;
-        if about.is_none_or(|about| about.flags & port_flag::ENFORCE == 0) {
+        if !enforces(maps, port)? {
             continue;
         }
         let open = diag.connections(port).map_err(KernelError::system("list connections"))?;
         for connection in open {
-            let known = conns.get::<u64, Conn>(&connection.cookie);
-            if known.map_err(KernelError::system("read pc_conns"))?.is_none() {
+            let left = conn_flag::CONTROLLED | conn_flag::OUTGOING;
+            if conn(maps, connection.cookie)?.is_none_or(|conn| conn.flags & left == 0) {
                 let done = diag.destroy(&connection).map_err(KernelError::system("destroy a connection"))?;
                 destroyed += usize::from(done);
             }
         }
     }
     Ok(destroyed)
+}
+
+/// Destroys connections to enforced ports that speak websocket by a token that is not `good` any more, silent ones too.
+/// How many there were.
+pub(crate) fn tunnels(
+    maps: &Maps,
+    diag: &mut Diag,
+    good: impl Fn(&Tunnel) -> bool,
+) -> Result<usize, KernelError> {
+    let tunnels = maps.get("pc_tunnels")?;
+    let mut destroyed = 0;
+    for cookie in tunnels.keys::<u64>().map_err(KernelError::system("list pc_tunnels"))? {
+        let tunnel = tunnels.get::<u64, Tunnel>(&cookie).map_err(KernelError::system("read pc_tunnels"))?;
+        let Some(tunnel) = tunnel.filter(|tunnel| !good(tunnel)) else { continue };
+        // One that was not answered with 101 speaks HTTP, and its requests are decided one by one.
+        let switched = conn(maps, cookie)?.is_some_and(|conn| conn.flags & conn_flag::SWITCHED != 0);
+        if switched && enforces(maps, tunnel.dport)? {
+            let done = diag.destroy(&connection(cookie, &tunnel));
+            destroyed += usize::from(done.map_err(KernelError::system("destroy a connection"))?);
+        }
+    }
+    Ok(destroyed)
+}
+
+/// Whether the token has not expired.
+pub(crate) fn unexpired(tunnel: &Tunnel, now_s: u64) -> bool {
+    tunnel.until == 0 || now_s < tunnel.until
+}
+
+/// The token.
+pub(crate) fn token(tunnel: &Tunnel) -> &[u8] {
+    tunnel.token.get(..tunnel.len as usize).unwrap_or_default()
+}
+
+fn enforces(maps: &Maps, port: u16) -> Result<bool, KernelError> {
+    let about = maps.get("pc_ports")?.get::<u32, Port>(&u32::from(port));
+    let about = about.map_err(KernelError::system("read pc_ports"))?;
+    Ok(about.is_some_and(|about| about.flags & port_flag::ENFORCE != 0))
+}
+
+fn conn(maps: &Maps, cookie: u64) -> Result<Option<Conn>, KernelError> {
+    maps.get("pc_conns")?.get(&cookie).map_err(KernelError::system("read pc_conns"))
+}
+
+fn connection(cookie: u64, tunnel: &Tunnel) -> Connection {
+    let Tunnel { saddr, daddr, sport, dport, ipv6, .. } = tunnel;
+    let address = |bytes: &[u8; 16]| match ipv6 {
+        0 => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+        _ => IpAddr::from(*bytes),
+    };
+    Connection {
+        local: SocketAddr::new(address(daddr), *dport),
+        peer: SocketAddr::new(address(saddr), *sport),
+        cookie,
+        inode: 0,
+    }
 }

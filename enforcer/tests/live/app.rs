@@ -55,6 +55,12 @@ impl App {
         App::mannered(Manner { patient: true, nonblocking: true, ..Manner::default() })
     }
 
+    /// The same at an address.
+    pub fn polling(addr: &str) -> App {
+        let listener = TcpListener::bind(addr).expect("binding the application");
+        App::run(listener, Manner { patient: true, nonblocking: true, ..Manner::default() })
+    }
+
     pub fn mannered(manner: Manner) -> App {
         App::run(TcpListener::bind("127.0.0.1:0").expect("binding the application"), manner)
     }

@@ -4,13 +4,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use portcullis_testkit::need;
-use portcullis_wire::{Auth, Mode, Policy, Rule};
+use portcullis_wire::{Auth, Bundle, Mode, Policy, Revocation, RevokedClaim, Rule};
+use serde_json::json;
 
 use crate::client::Client;
-use crate::world::{World, policy};
+use crate::world::{ISSUER, World, now_s, policy};
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n";
 const NO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -175,6 +177,131 @@ fn an_upgrade_is_a_request_like_others() {
     let mut client = Client::connect(app.addr);
     assert_eq!(client.ask(asks("/ws", None, "websocket")).status, 401);
     assert_eq!(app.read(), "");
+}
+
+/// A silent one and one in use, of which only the user's with the revoked token end.
+#[test]
+fn a_websocket_ends_when_its_token_is_revoked() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, app, _) = start(Mode::Enforce);
+    let token = |sub: &str| world.token(json!({ "sub": sub }));
+    let (mallory, alice) = (token("mallory"), token("alice"));
+    let mut clients = [&mallory, &mallory, &alice].map(|token| tunnel(&app, token));
+    let [_, used, other] = &mut clients;
+    echoes(used);
+    echoes(other);
+    let port = app.addr.port();
+    let revocation = Revocation {
+        issuer: ISSUER.into(),
+        claim: RevokedClaim::Sub,
+        value: "mallory".into(),
+        not_before: Some(now_s() + 1),
+        expires_at: u64::MAX,
+    };
+    let start = Instant::now();
+    world.apply_bundle(|bundle| Bundle {
+        policies: policies(port, Mode::Enforce),
+        revocations: vec![revocation],
+        ..bundle
+    });
+    let [silent, used, other] = &mut clients;
+    assert!(silent.ends() && used.ends());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    echoes(other);
+    let mut again = Client::connect(app.addr);
+    assert_eq!(again.ask(asks("/ws", Some(&mallory), "websocket")).status, 401);
+}
+
+#[test]
+fn a_websocket_ends_when_its_token_expires() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, _) = start(Mode::Enforce);
+    let token = |seconds: u64| world.token(json!({ "exp": now_s() + seconds }));
+    let mut clients = [600, 600, 6000].map(|seconds| tunnel(&app, &token(seconds)));
+    clients.iter_mut().for_each(echoes);
+    let move_to = |seconds: i64| world.datapath().set_clock_offset(seconds * 1_000_000_000).expect("moved");
+    move_to(500);
+    thread::sleep(Duration::from_millis(600));
+    clients.iter_mut().for_each(echoes);
+    move_to(600);
+    let [one, two, other] = &mut clients;
+    assert!(one.ends() && two.ends());
+    echoes(other);
+}
+
+/// Nobody has to look for it: the programs pass nothing of it any more.
+#[test]
+fn a_websocket_whose_token_has_expired_passes_nothing_without_an_agent() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, app, _) = start(Mode::Enforce);
+    let token = |seconds: u64| world.token(json!({ "exp": now_s() + seconds }));
+    let mut clients = [600, 6000].map(|seconds| tunnel(&app, &token(seconds)));
+    clients.iter_mut().for_each(echoes);
+    drop(world.datapath.take());
+    let clock = MapHandle::from_pinned_path(world.config.pins.join("maps/pc_clock")).expect("the clock");
+    let now = clock.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).expect("read").expect("a value");
+    let now = i64::from_ne_bytes(now.try_into().expect("eight bytes"));
+    let later = (now + 600_000_000_000).to_ne_bytes();
+    clock.update(&0_u32.to_ne_bytes(), &later, MapFlags::ANY).expect("written");
+    let [expired, other] = &mut clients;
+    expired.timeout(Duration::from_millis(300));
+    expired.send("secret");
+    assert!(expired.ends() || !app.read().contains("secret"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(!app.read().contains("secret"));
+    echoes(other);
+    // The next agent ends it.
+    world.restart();
+    expired.timeout(Duration::from_secs(5));
+    assert!(expired.ends());
+}
+
+#[test]
+fn without_room_for_its_token_a_websocket_does_not_come_about() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("tunnels", |config| config.limits.tunnels = 2);
+    let app = Switcher::start();
+    world.apply(policies(app.addr.port(), Mode::Enforce));
+    let token = world.role("reader");
+    let mut clients = [(); 2].map(|()| tunnel(&app, &token));
+    let mut client = tunnel(&app, &token);
+    client.send("\u{81}\u{5}hello, secret");
+    assert!(client.response().map_or(true, |response| response.status == 400));
+    assert!(!app.read().contains("secret"));
+    assert_eq!(world.stats().tunnel_refused, 1);
+    clients.iter_mut().for_each(echoes);
+    drop(clients);
+    thread::sleep(Duration::from_millis(200));
+    echoes(&mut tunnel(&app, &token));
+}
+
+/// Monitor mode changes nothing, also here; when the port enforces, what has expired by then ends.
+#[test]
+fn a_websocket_outlives_its_token_only_while_the_port_monitors() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, app, _) = start(Mode::Monitor);
+    let token = |seconds: u64| world.token(json!({ "exp": now_s() + seconds }));
+    let mut clients = [600, 6000].map(|seconds| tunnel(&app, &token(seconds)));
+    world.datapath().set_clock_offset(1_000_000_000_000).expect("moved");
+    thread::sleep(Duration::from_millis(600));
+    clients.iter_mut().for_each(echoes);
+    world.apply(policies(app.addr.port(), Mode::Enforce));
+    let [expired, other] = &mut clients;
+    assert!(expired.ends());
+    echoes(other);
+}
+
+/// A connection that has switched to websocket.
+fn tunnel(app: &Switcher, token: &str) -> Client {
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(asks("/ws", Some(token), "websocket")).status, 101);
+    client
+}
+
+fn echoes(client: &mut Client) {
+    let frame = "\u{81}\u{5}hello";
+    client.send(frame);
+    assert_eq!(client.bytes(frame.len()), frame.as_bytes());
 }
 
 #[test]

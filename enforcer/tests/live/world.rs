@@ -66,9 +66,14 @@ impl World {
 
     /// Puts policies into force, and others on trial beside them.
     pub fn apply_beside(&mut self, policies: Vec<Policy>, tried: Option<Vec<Policy>>) {
+        let candidate = tried.map(|policies| Candidate { name: "next".into(), policies });
+        self.apply_bundle(|bundle| Bundle { policies, candidate, ..bundle });
+    }
+
+    /// Puts the bundle into force that `change` makes of one without policies.
+    pub fn apply_bundle(&mut self, change: impl FnOnce(Bundle) -> Bundle) {
         self.version += 1;
-        let mut bundle = self.bundle(self.version, policies);
-        bundle.candidate = tried.map(|policies| Candidate { name: "next".into(), policies });
+        let bundle = change(self.bundle(self.version, Vec::new()));
         let compiled = compile(&bundle).expect("a valid bundle");
         assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
         assert_eq!(compiled.candidate_problem, None);

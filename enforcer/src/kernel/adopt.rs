@@ -1,0 +1,157 @@
+//! Connections that are older than the monitoring of their port: observed from now on, where that changes nothing.
+//!
+//! A socket that comes under control reads by other functions of the kernel than before. A reader that sleeps in `recv`
+//! at that moment would never wake: what arrives is not where it looks. So only sockets with `O_NONBLOCK` are adopted,
+//! whose readers sleep in `poll` or `epoll`, if anywhere. The others stay unseen until they end.
+//!
+//! The socket is taken from its owner by `pidfd_getfd(2)` and put into the map from here: the iterator over TCP sockets
+//! sees only those of its own network namespace, and up to kernel 6.4 holds a lock that the map wants, too.
+//!
+//! **Invariant:** an adopted connection is never called controlled: the guard stops it when the port enforces, because
+//! nobody knows what the application holds of the request that the adoption came into.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use portcullis_bpf::abi::{Conn, Port, conn_flag, conn_state, port_flag};
+
+use super::diag::{Connection, Diag};
+use super::error::KernelError;
+use super::map::Maps;
+
+/// Adopts what can be adopted of ports that only monitor; the cookies.
+pub(crate) fn adopt(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec<u64>, KernelError> {
+    let wanted: BTreeMap<u32, Connection> =
+        unseen(maps, ports)?.into_iter().filter(|c| c.inode != 0).map(|c| (c.inode, c)).collect();
+    let mut adopted = Vec::new();
+    if wanted.is_empty() {
+        return Ok(adopted);
+    }
+    for (pid, fd, inode) in sockets() {
+        let Some(connection) = wanted.get(&inode) else { continue };
+        // Held for a moment only: while it is, a close by its owner does not end the connection.
+        if let Some(socket) = taken(pid, fd).filter(|socket| nonblocking(socket) && is(socket, connection))
+            && adopt_one(maps, &socket, connection.cookie)?
+        {
+            adopted.push(connection.cookie);
+        }
+    }
+    Ok(adopted)
+}
+
+/// Connections to ports that only monitor of which nothing is read.
+pub(crate) fn unseen(
+    maps: &Maps,
+    ports: impl Iterator<Item = u16>,
+) -> Result<Vec<Connection>, KernelError> {
+    let mut diag = Diag::default();
+    let mut unseen = Vec::new();
+    let (conns, protected) = (maps.get("pc_conns")?, maps.get("pc_ports")?);
+    for port in ports {
+        let about =
+            protected.get::<u32, Port>(&u32::from(port)).map_err(KernelError::system("read pc_ports"))?;
+        if about.is_none_or(|about| about.flags & port_flag::ENFORCE != 0) {
+            continue;
+        }
+        for connection in diag.connections(port).map_err(KernelError::system("list connections"))? {
+            let known = conns.get::<u64, Conn>(&connection.cookie);
+            if known.map_err(KernelError::system("read pc_conns"))?.is_none() {
+                unseen.push(connection);
+            }
+        }
+    }
+    Ok(unseen)
+}
+
+/// Forgets those that have ended; their sockets have left the map by themselves.
+pub(crate) fn forget(maps: &Maps, adopted: &mut Vec<u64>) -> Result<(), KernelError> {
+    let (socks, conns) = (maps.get("pc_socks")?, maps.get("pc_conns")?);
+    let mut ended = Vec::new();
+    for cookie in &*adopted {
+        let socket = socks.get::<u64, u64>(cookie).map_err(KernelError::system("read pc_socks"))?;
+        if socket.is_none() {
+            ended.push(*cookie);
+        }
+    }
+    for cookie in &ended {
+        conns.remove(cookie).map_err(KernelError::system("delete from pc_conns"))?;
+    }
+    adopted.retain(|cookie| !ended.contains(cookie));
+    Ok(())
+}
+
+/// Those that an agent before this one adopted.
+pub(crate) fn adopted(maps: &Maps) -> Result<Vec<u64>, KernelError> {
+    let conns = maps.get("pc_conns")?;
+    let mut adopted = Vec::new();
+    for cookie in conns.keys::<u64>().map_err(KernelError::system("list pc_conns"))? {
+        let conn = conns.get::<u64, Conn>(&cookie).map_err(KernelError::system("read pc_conns"))?;
+        if conn.is_some_and(|conn| conn.flags & conn_flag::ADOPTED != 0) {
+            adopted.push(cookie);
+        }
+    }
+    Ok(adopted)
+}
+
+fn adopt_one(maps: &Maps, socket: &OwnedFd, cookie: u64) -> Result<bool, KernelError> {
+    let (socks, conns) = (maps.get("pc_socks")?, maps.get("pc_conns")?);
+    // First, because the programs drop what they know nothing of. Where the stream stands they see by themselves.
+    let conn = Conn { state: conn_state::SEEKING, flags: conn_flag::ADOPTED, ..Conn::zeroed() };
+    if conns.set(&cookie, &conn).is_err() {
+        // The table is full.
+        return Ok(false);
+    }
+    // Refused: it ended meanwhile, it speaks TLS in the kernel, the table is full.
+    if socks.set(&cookie, &(socket.as_raw_fd() as u64)).is_err() {
+        conns.remove(&cookie).map_err(KernelError::system("delete from pc_conns"))?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// All sockets of all processes: process, descriptor, inode. Processes and descriptors come and go meanwhile.
+fn sockets() -> Vec<(u32, i32, u32)> {
+    let mut sockets = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
+        for entry in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let target = fs::read_link(entry.path()).unwrap_or_default();
+            let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let (Some(inode), Ok(fd)) = (inode, entry.file_name().to_string_lossy().parse()) {
+                sockets.push((pid, fd, inode));
+            }
+        }
+    }
+    sockets
+}
+
+fn taken(pid: u32, fd: i32) -> Option<OwnedFd> {
+    // SAFETY: integers only.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: a live descriptor and integers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
+}
+
+fn owned(fd: libc::c_long) -> Option<OwnedFd> {
+    // SAFETY: the caller's call made this descriptor and nothing else owns it.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The flag is the file's, so it is what the owner set.
+fn nonblocking(socket: &OwnedFd) -> bool {
+    // SAFETY: a live descriptor and integers.
+    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_NONBLOCK != 0
+}
+
+/// Descriptors are used again: whether this is still the connection.
+fn is(socket: &OwnedFd, connection: &Connection) -> bool {
+    let (mut cookie, mut size) = (0_u64, size_of::<u64>() as u32);
+    let into = (&raw mut cookie).cast();
+    // SAFETY: a live integer and its size, to be written.
+    let done = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, into, &raw mut size)
+    };
+    done == 0 && cookie == connection.cookie
+}
