@@ -6,14 +6,14 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
+use serde_path_to_error::{Segment, Track};
 
 use crate::access::{Bearer, claimed_issuer};
 use crate::directory::Scope;
 use crate::scim::ScimError;
 use crate::server::Shared;
 use crate::store::Store;
-use crate::{FieldError, Problem};
+use crate::{FieldError, Problem, strict};
 
 /// Longest accepted request body, bytes.
 pub(crate) const BODY_MAX: usize = 4 << 20;
@@ -21,8 +21,8 @@ pub(crate) const BODY_MAX: usize = 4 << 20;
 /// Longest body that is read to its end to be refused, bytes.
 const DRAIN_MAX: usize = 4 * BODY_MAX;
 
-/// A JSON body: an object, or with `ARRAYS` an array too. By itself serde takes an array of members for any struct.
-pub(crate) struct Body<T, const ARRAYS: bool = false>(pub T);
+/// A JSON body, in which every struct is an object.
+pub(crate) struct Body<T>(pub T);
 
 /// A query string.
 pub(crate) struct Query<T>(pub T);
@@ -75,7 +75,7 @@ pub(crate) async fn whole_body(request: Request, next: Next) -> Response {
 
 // === impl Body ===
 
-impl<T: DeserializeOwned, S: Send + Sync, const ARRAYS: bool> FromRequest<S> for Body<T, ARRAYS> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -92,9 +92,6 @@ impl<T: DeserializeOwned, S: Send + Sync, const ARRAYS: bool> FromRequest<S> for
         let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX).await.map_err(|_| {
             Problem::too_large(format!("the body is longer than {BODY_MAX} bytes, or broke off"))
         })?;
-        if !ARRAYS && bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(Problem::invalid(vec![FieldError::new("", "is an array, not an object")]));
-        }
         read(&bytes).map(Body)
     }
 }
@@ -102,7 +99,10 @@ impl<T: DeserializeOwned, S: Send + Sync, const ARRAYS: bool> FromRequest<S> for
 /// JSON as a `T`: what is not JSON is unreadable, what is and does not fit is invalid at a place.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let mut track = Track::new();
+    let value = strict::deserialize(serde_path_to_error::Deserializer::new(&mut reader, &mut track));
+    let value = value.map_err(|error| {
+        let error = serde_path_to_error::Error::new(track.path(), error);
         let pointer = pointer(error.path());
         let error = error.into_inner();
         if error.is_data() {

@@ -37,6 +37,7 @@ mod secret;
 mod server;
 mod session;
 mod store;
+mod strict;
 mod sync_log;
 mod throttle;
 mod ticket;

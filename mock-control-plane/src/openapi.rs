@@ -278,7 +278,7 @@ impl<T> Describe for Path<T> {
     fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
 }
 
-impl<T: JsonSchema, const ARRAYS: bool> Describe for Body<T, ARRAYS> {
+impl<T: JsonSchema> Describe for Body<T> {
     fn describe(operation: &mut Operation, schemas: &mut SchemaGenerator) {
         operation.body = Some(schemas.subschema_for::<T>().to_value());
     }

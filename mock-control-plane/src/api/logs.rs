@@ -91,7 +91,7 @@ const STREAM_BYTES_MAX: usize = 64;
 pub(super) async fn ingest(
     State(shared): State<Shared>,
     agent: Agent,
-    Body(Batch { logs, numbering }): Body<Batch, true>,
+    Body(Batch { logs, numbering }): Body<Batch>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     // Whose record it is follows from the credentials, not from what the record says.
     let logs: Vec<AccessLog> =

@@ -63,7 +63,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ScimBody<T> {
     type Rejection = ScimError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ScimError> {
-        let Body::<T, false>(value) = Body::from_request(request, state).await?;
+        let Body::<T>(value) = Body::from_request(request, state).await?;
         Ok(ScimBody(value))
     }
 }

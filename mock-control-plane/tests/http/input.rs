@@ -174,3 +174,38 @@ fn unknown_paths_and_methods() {
     let status = plane.send("GET", "/manage/v1/%ff/access/policies", &key, b"").status;
     assert!((400..500).contains(&status), "{status}");
 }
+
+/// Members by position, deeper in the body: serde would take them, in an order that nobody documented.
+#[test]
+fn arrays_in_the_place_of_objects_are_refused_where_they_stand() {
+    let plane = Plane::start();
+    let (agent, secret) = plane.agent();
+    let token = plane.scim_token("Okta", None);
+    let policy = |rule: Value| json!({ "name": "p", "port_match": 80, "mode": "enforce", "default_action": "deny", "rules": [rule] });
+    let rule = json!({ "method": "GET", "path_pattern": "/" });
+    plane.manage("POST", "access/policies", policy(json!(["r", 1, "GET", "/"]))).invalid_at(&["/rules/0"]);
+    let tried = json!({ "name": "c", "policies": [["p", "p", 80, null, "enforce", "deny", []]] });
+    plane.manage("PUT", "access/candidate", tried).invalid_at(&["/policies/0"]);
+    plane.manage("POST", "access/policies", policy(rule)).created();
+    let services = format!("/manage/v1/acme/access/agents/{agent}/services");
+    plane
+        .bearer(&secret, "POST", &services, json!({ "services": [[80, "tcp"]] }))
+        .invalid_at(&["/services/0"]);
+    let logs = "/manage/v1/acme/access/logs";
+    plane.bearer(&secret, "POST", logs, json!([[]])).invalid_at(&["/0"]);
+    plane.bearer(&secret, "POST", logs, json!({ "logs": [["a"]] })).invalid_at(&["/logs/0"]);
+    let patch = json!({
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": [["replace", "active", false]],
+    });
+    let id =
+        plane.bearer(&token, "POST", "/scim/v2/acme/Users", json!({ "userName": "a@acme.com" })).created();
+    let user = format!("/scim/v2/acme/Users/{}", id["id"].as_str().unwrap());
+    let refused = plane.bearer(&token, "PATCH", &user, patch);
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.body["detail"].as_str().unwrap().contains("is an array, not an object"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(plane.bearer(&token, "GET", &user, Value::Null).ok()["active"], true);
+}
