@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use portcullis_enforcer::agent::{Agent, AgentConfig, Status};
+use portcullis_enforcer::agent::{Agent, AgentConfig, AgentError, Status};
+use portcullis_enforcer::kernel::KernelError;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -23,13 +24,19 @@ use notify::{Notify, watchdog};
 #[command(after_help = "\
 Settings come from AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY, then from the
 file of --config, then from flags; the later ones hold. Secrets have no flags: other users of the host could read them.
-The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, cgroup, pins, poll_ms,
-push, report_ms, cache, spool, spool_mib, key_age_max_s, metrics; and with issuers that this host trusts besides those of the
-control plane, whose keys the agent fetches itself (without jwks_uri, from where their OpenID metadata says):
+The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, ca (an array), insecure_http,
+identity, bundle_key, cgroup, pins, poll_ms, push, report_ms, cache, spool, spool_mib, key_age_max_s, metrics; and with
+issuers that this host trusts besides those of the control plane, whose keys the agent fetches itself (without jwks_uri,
+from where their OpenID metadata says):
 
   [[issuers]]
   issuer = \"https://id.example\"
   audiences = [\"api://orders\"]
+
+Configurations are signed by the control plane. The key comes with the registration, or is asked for once, and is kept in the
+identity file: from then on nothing that another key signed is put into force, over the network or from the disk. After
+the control plane got another key on purpose, delete the identity file and register again, or name the key with
+--bundle-key.
 
 When the agent ends, in whatever way, the kernel goes on enforcing what it was given last. --detach ends that.
 
@@ -58,6 +65,10 @@ pub struct Args {
     format: Format,
 }
 
+/// Where to go from here.
+pub const WITHOUT_BPF: &str = "the kernel cannot enforce here (`portcullis doctor` says what is missing); without BPF, run `portcullis proxy`: \
+     the same verdicts in a reverse proxy before the application";
+
 /// How often the agent is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -84,7 +95,12 @@ pub fn agent(args: Args) -> Exit {
     config.kernel.clock_offset_ns = clock_offset_s.saturating_mul(1_000_000_000);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let agent = Agent::start(config).context("starting the agent")?;
+    let agent = Agent::start(config).map_err(|error| match error {
+        error @ AgentError::Kernel(KernelError::NotPermitted(_) | KernelError::Load { .. }) => {
+            anyhow::Error::new(error).context(WITHOUT_BPF)
+        }
+        error => anyhow::Error::new(error).context("starting the agent"),
+    })?;
     let notify = Notify::from_env().context("reaching the service manager")?;
     // Whatever configuration there is is in force now.
     notify.tell("READY=1");

@@ -96,7 +96,7 @@ fn kernel_version(release: &str) -> Finding {
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().ok());
     let version = numbers.next().flatten().zip(numbers.next().flatten());
     let good = version.is_some_and(|version| version >= KERNEL_MIN);
-    let remedy = format!("boot Linux {}.{} or newer", KERNEL_MIN.0, KERNEL_MIN.1);
+    let remedy = format!("boot Linux {}.{} or newer, or run `portcullis proxy`", KERNEL_MIN.0, KERNEL_MIN.1);
     Finding::new("kernel", good, format!("Linux {release}"), remedy)
 }
 
@@ -138,8 +138,8 @@ fn programs() -> Finding {
     match kernel::probe() {
         Ok(()) => Finding::new("bpf programs", true, "a program of the deciding kind loads", ""),
         Err(error) => {
-            let remedy =
-                "run as root, outside of containers that filter bpf(2); Docker: --cap-add or --privileged";
+            let remedy = "run as root, outside of containers that filter bpf(2) (Docker: --cap-add or --privileged); \
+                          where that cannot be, run `portcullis proxy` before the application: the same verdicts";
             Finding::new("bpf programs", false, error.to_string(), remedy)
         }
     }

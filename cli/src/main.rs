@@ -15,6 +15,7 @@ mod check;
 mod control_plane;
 mod doctor;
 mod explain;
+mod following;
 mod offboarding;
 mod output;
 mod policies;
@@ -38,7 +39,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Validate(validate::Args),
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
     Proxy(Box<proxy::Args>),
     ControlPlane(control_plane::Args),
     Doctor(doctor::Args),
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Explain(args) => explain::explain(args),
         Command::Validate(args) => validate::validate(args),
-        Command::Agent(args) => agent::agent(args),
+        Command::Agent(args) => agent::agent(*args),
         Command::Proxy(args) => proxy::proxy(*args),
         Command::ControlPlane(args) => control_plane::control_plane(args),
         Command::Doctor(args) => doctor::doctor(args),

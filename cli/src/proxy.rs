@@ -28,7 +28,8 @@ They come from a control plane (--api-url), from files (--policies and --jwks), 
 serves it (--bundle). Files and certificates are read again when they change, and on SIGHUP; what cannot be used changes
 nothing. Without a configuration every request is answered 503.
 
-AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY are read as by `portcullis agent`.
+AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY are read as by `portcullis agent`, and a
+control plane is followed in the same way: signed configurations, changes that come at once, records that wait on disk.
 Secrets have no flags: other users of the host could read them.
 
 Examples:

@@ -1,51 +1,38 @@
 //! The agent: keeps the kernel's configuration equal to the control plane's and reports what was decided.
 //!
-//! **Invariant:** what cannot be fetched, read or compiled changes nothing: the generation before stays in force, until
-//! its keys are too old; then tokens are refused.
-//! **Invariant:** an older version than any that was ever in force is refused.
+//! How a control plane is followed is `portcullis-follower`'s; this is the kernel as what it puts configurations into,
+//! and what only an agent knows: the services of its host, and whether they are protected.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use portcullis_wire::{AccessLog, Reason};
+use portcullis_follower::Follower;
+use portcullis_wire::AccessLog;
 
 use crate::compile;
 use crate::kernel::{self, Datapath, KernelError};
 use crate::learn::{Endpoint, Learner};
 
-mod bundle;
-mod cache;
 mod clock;
 mod config;
+mod engine;
 mod error;
 mod host;
-mod issuers;
-mod keep;
-mod logs;
 mod metrics;
-mod plane;
-mod signal;
 mod status;
-mod wanted;
 mod work;
 
-pub use cache::CacheError;
 pub use config::AgentConfig;
 pub use error::AgentError;
 pub use host::{Protection, Service};
-pub use issuers::IssuerConfig;
-pub use logs::{SpoolConfig, SpoolError};
-pub use plane::{Identity, PlaneError};
+pub use portcullis_follower::{
+    BundleKey, FollowConfig, FollowError, Identity, IssuerConfig, PlaneConfig, PlaneError, SpoolConfig,
+    Trust, probe as probe_plane,
+};
 pub use status::Status;
 
-use cache::Cache;
 use clock::Clock;
-use keep::Keep;
-use logs::Logs;
-use plane::Plane;
-use signal::Signal;
-use wanted::Wanted;
 use work::Shared;
 
 /// A running agent. Dropping it, like [`Agent::stop`], leaves enforcement in place.
@@ -67,79 +54,32 @@ impl Agent {
     /// reached afterwards is no error: see [`Agent::status`].
     pub fn start(config: AgentConfig) -> Result<Agent, AgentError> {
         kernel::probe().map_err(KernelError::from)?;
-        let AgentConfig {
-            api_url,
-            tenant,
-            identity,
-            mut kernel,
-            poll,
-            push,
-            report,
-            cache,
-            spool,
-            issuers,
-            issuers_every,
-            key_age_max,
-            host_every,
-            metrics,
-        } = config;
+        let AgentConfig { plane, follow, mut kernel, host_every, metrics } = config;
         let metrics = metrics.map(bind).transpose()?;
-        let plane = Plane::connect(&api_url, &tenant, identity)?;
-        kernel.agent_id = plane.agent_id().to_owned();
-        let logs = Arc::new(Logs::new(spool.as_ref())?);
         let clock = Clock::default();
         clock.set_offset_s(kernel.clock_offset_ns / 1_000_000_000);
-        let unknown_kid: Arc<Signal> = Arc::default();
+        let now = clock.clone();
+        let follower = Arc::new(Follower::new(plane, follow, Arc::new(move || now.now_s()))?);
+        kernel.agent_id = follower.plane().agent_id().map_err(FollowError::from)?;
         let learner: Arc<Mutex<Learner>> = Arc::default();
-        let (queue, signal, pupil) = (logs.clone(), unknown_kid.clone(), learner.clone());
+        let (queue, pupil) = (follower.records(), learner.clone());
         let records = move |batch: Vec<AccessLog>| {
             queue.push(&batch);
             let mut pupil = lock(&pupil);
             batch.iter().for_each(|record| pupil.observe(record));
-            drop(pupil);
-            if batch.iter().any(|record| record.reason == Reason::TokenKey.slug()) {
-                signal.set();
-            }
         };
-        let kept = cache.map(|path| Arc::new(Keep::new(Cache::new(path))));
-        if let Some(Ok(Some((read, _)))) = kept.as_ref().map(|kept| kept.read()) {
-            // Whatever is wrong with it is told when it is put into force.
-            kernel.known.extend(compile::compile(&read.bundle).ok().map(Arc::new));
+        if let Some(bundle) = follower.cached() {
+            kernel.known.extend(compile::compile(&bundle).ok().map(Arc::new));
         }
         let datapath = Datapath::start(kernel, Box::new(records))?;
-        let shared = Arc::new(Shared {
-            plane,
-            wanted: Mutex::new(Wanted::new(kept.clone(), issuers, issuers_every, key_age_max, clock.clone())),
-            clock,
-            datapath: Mutex::new(Some(datapath)),
-            kept,
-            logs,
-            learner,
-            services: Mutex::default(),
-            unknown_kid,
-            error: Mutex::default(),
-            stop: Arc::default(),
-        });
-        shared.begin();
+        let shared = Arc::new(Shared { follower, clock, learner, services: Mutex::default() });
+        shared.follower.begin(datapath);
         let mut agent = Agent { shared, threads: Vec::new(), metrics: None };
-        agent.spawn("pc-poll", move |shared| shared.poll(poll))?;
-        agent.spawn("pc-report", move |shared| shared.report(report))?;
-        agent.spawn("pc-keys", |shared| shared.keys())?;
-        agent.spawn("pc-keep", |shared| {
-            if let Some(kept) = &shared.kept {
-                kept.run();
-            }
-        })?;
+        agent.threads = agent.shared.follower.spawn()?;
         agent.spawn("pc-host", move |shared| shared.host(host_every))?;
         if let Some((listener, addr)) = metrics {
             agent.metrics = Some(addr);
             agent.spawn("pc-metrics", move |shared| metrics::serve(&listener, || shared.metrics()))?;
-        }
-        if push {
-            let shared = agent.shared.clone();
-            // Not waited for at the end: its question may be open for a long time, and its answer is not used then.
-            let spawned = thread::Builder::new().name("pc-push".to_owned()).spawn(move || shared.push(poll));
-            drop(spawned.map_err(AgentError::Thread)?);
         }
         Ok(agent)
     }
@@ -149,7 +89,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be fetched, read, compiled or installed. What was in force stays.
     pub fn sync(&self) -> Result<(), AgentError> {
-        self.shared.sync(None).map(drop)
+        Ok(self.shared.follower.sync(None).map(drop)?)
     }
 
     /// How it is.
@@ -169,7 +109,7 @@ impl Agent {
 
     /// Runs `look` on the kernel's part; `None` when it was detached.
     pub fn with_datapath<T>(&self, look: impl FnOnce(&Datapath) -> T) -> Option<T> {
-        lock(&self.shared.datapath).as_ref().map(look)
+        self.shared.follower.with_engine(look)
     }
 
     /// Moves the time that the programs and the agent see, seconds relative to the machine's clock. For harnesses.
@@ -180,7 +120,7 @@ impl Agent {
         self.shared.clock.set_offset_s(offset_s);
         let told = self.with_datapath(|datapath| datapath.set_clock_offset(offset_s * 1_000_000_000));
         told.unwrap_or(Ok(()))?;
-        self.shared.age()
+        Ok(self.shared.follower.age()?)
     }
 
     /// Collects the decisions made so far and sends them to the control plane.
@@ -189,9 +129,7 @@ impl Agent {
     /// When the control plane does not take them; they wait for the next attempt.
     pub fn flush(&self) -> Result<(), AgentError> {
         self.with_datapath(Datapath::flush);
-        self.shared.count_kernel_loss();
-        self.shared.logs.send_all(&self.shared.plane)?;
-        Ok(())
+        Ok(self.shared.follower.send()?)
     }
 
     /// Stops the agent; the kernel goes on enforcing the last generation.
@@ -216,24 +154,18 @@ impl Agent {
 
     /// Stops every part but the kernel's, which is given back.
     fn end(&mut self) -> Option<Datapath> {
-        self.shared.stop.set();
-        self.shared.unknown_kid.set();
-        if let Some(kept) = &self.shared.kept {
-            // A configuration that is coming into force is kept too; there is none after it.
-            drop(lock(&self.shared.wanted));
-            kept.end();
-        }
+        self.shared.follower.stop();
         if let Some(addr) = self.metrics {
             metrics::wake(addr);
         }
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
-        let datapath = lock(&self.shared.datapath).take();
+        let datapath = self.shared.follower.take_engine();
         if let Some(datapath) = &datapath {
             datapath.flush();
             // The last records get one chance; with a spool they wait for the next agent.
-            drop(self.shared.logs.send_all(&self.shared.plane));
+            drop(self.shared.follower.send());
         }
         datapath
     }
@@ -241,7 +173,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if !self.shared.stop.is_set() {
+        if !self.shared.follower.stopping().is_set() {
             self.end();
         }
     }

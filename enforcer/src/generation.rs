@@ -6,14 +6,14 @@
 //!
 //! **Invariant:** two installations in a row have different numbers.
 
+use portcullis_follower::VERSION_MAX;
+
 /// A generation's number: 14 bits of count above 48 bits of version; the kernel has 63.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Generation(u64);
 
-/// Versions are below this: 48 bits, as many as a control plane can count up in nine million years of one a second.
-pub(crate) const VERSION_MAX: u64 = (1 << VERSION_BITS) - 1;
-
-const VERSION_BITS: u32 = 48;
+/// As many as [`VERSION_MAX`] has.
+const VERSION_BITS: u32 = VERSION_MAX.trailing_ones();
 const COUNTS: u64 = 1 << 14;
 
 // === impl Generation ===

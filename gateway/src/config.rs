@@ -1,6 +1,5 @@
 //! How a gateway is run.
 
-use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
+use portcullis_follower::{FollowConfig, PlaneConfig};
 use portcullis_wire::Bundle;
 
 use crate::clock::Clock;
@@ -22,10 +22,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// Where policies and keys come from.
     pub source: Source,
-    /// How often the source is looked at.
+    /// How often files are looked at, at most every second.
     pub poll: Duration,
-    /// How often access records are sent to the control plane.
-    pub report: Duration,
     /// Certificate and key: clients speak TLS.
     pub tls: Option<TlsFiles>,
     /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
@@ -52,41 +50,18 @@ pub struct Upstream {
 /// Where policies and keys come from.
 pub enum Source {
     /// A control plane.
-    Plane(PlaneConfig),
+    Plane(Box<Following>),
     /// Files of this host.
     Local(Local),
 }
 
-/// A control plane, and who this is to it.
-#[derive(Clone)]
-pub struct PlaneConfig {
-    /// Base URL, `http://host:port`.
-    pub url: String,
-    /// Tenant.
-    pub tenant: String,
-    /// Who this is.
-    pub identity: Identity,
-    /// File that keeps the last good configuration over restarts.
-    pub cache: Option<PathBuf>,
-}
-
-/// Who the gateway is to the control plane.
-#[derive(Clone)]
-pub enum Identity {
-    /// Registered before.
-    Known {
-        /// Identifier.
-        agent_id: String,
-        /// Secret from the registration.
-        secret: String,
-    },
-    /// To be registered at the start, with a key of the management interface.
-    Register {
-        /// The key.
-        api_key: String,
-        /// Name of this host.
-        hostname: String,
-    },
+/// A control plane, and how it is followed.
+#[derive(Clone, Debug)]
+pub struct Following {
+    /// Where it is, and who this is to it.
+    pub plane: PlaneConfig,
+    /// How often it is asked, and what is kept on disk.
+    pub follow: FollowConfig,
 }
 
 /// Reads files into a configuration; an error is a text that names place and remedy.
@@ -149,14 +124,6 @@ pub struct Timeouts {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The control plane's URL.
-    #[error(
-        "control plane `{0}`: write http://HOST:PORT, as it is reached from here; TLS is not spoken to it"
-    )]
-    Plane(String),
-    /// A secret with characters that no header field can hold.
-    #[error("a secret for the control plane holds control characters or line ends: copy it again")]
-    Secret,
     /// The application's address.
     #[error("upstream `{0}`: write http://HOST:PORT or HOST:PORT; TLS is not spoken to the application")]
     Upstream(String),
@@ -174,7 +141,6 @@ impl Config {
             port: None,
             source,
             poll: Duration::from_secs(5),
-            report: Duration::from_secs(1),
             tls: None,
             h2c: false,
             forwarded: Forwarded::default(),
@@ -213,7 +179,7 @@ impl Upstream {
 }
 
 /// `host:port` of a URL without path; the scheme may be left out.
-pub(crate) fn authority(text: &str) -> Option<(String, u16)> {
+fn authority(text: &str) -> Option<(String, u16)> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = with_scheme.parse().ok()?;
     let plain =
@@ -246,18 +212,6 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             stop: Duration::from_secs(10),
         }
-    }
-}
-
-// === impl PlaneConfig ===
-
-impl fmt::Debug for PlaneConfig {
-    /// Without the secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PlaneConfig")
-            .field("url", &self.url)
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
     }
 }
 

@@ -7,20 +7,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 
+use portcullis_follower::{FollowError, Follower};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Forwarded, Limits, Source, Timeouts};
+use crate::config::{Config, ConfigError, Following, Forwarded, Limits, Source, Timeouts};
+use crate::engine::Deciding;
 use crate::judge::{DECISIONS_PER_CONNECTION, Verdict};
-use crate::plane::Plane;
 use crate::record::access_log;
-use crate::report::{Lines, Queue};
+use crate::report::Carrier;
 use crate::rules::Rules;
 use crate::serve::{self, Peer};
 use crate::sync::{self, Origin};
@@ -32,7 +34,9 @@ use crate::upstream::Pool;
 pub struct Gateway {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    plane: Option<Arc<Plane>>,
+    follower: Option<Arc<Follower<Deciding>>>,
+    /// Of the follower.
+    threads: Vec<thread::JoinHandle<()>>,
     stop: watch::Sender<bool>,
     accept: JoinHandle<()>,
     tasks: JoinSet<()>,
@@ -51,6 +55,12 @@ pub struct Status {
     pub problems: Vec<String>,
     /// How often the certificate was read again.
     pub certificates: u64,
+    /// Seconds since the control plane last said that the configuration is the right one; `None`: never, or there is none.
+    pub config_age_s: Option<u64>,
+    /// Bundles of the control plane that were refused because their signature is missing or wrong.
+    pub refused_signature: u64,
+    /// Bundles of the control plane that were refused because they are older than the one in force.
+    pub refused_version: u64,
     /// Access records that the control plane took.
     pub records_sent: u64,
     /// Access records that wait for it.
@@ -68,6 +78,9 @@ pub enum StartError {
     /// A setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The control plane's settings, or what is kept of it on disk.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
     /// Policies, keys or certificates: text with place and remedy.
     #[error("{0}")]
     Files(String),
@@ -97,8 +110,8 @@ pub(crate) struct Shared {
     h2c: bool,
     tls: Option<Arc<ServerConfig>>,
     next_decision: AtomicU64,
-    lines: Option<Lines>,
-    for_plane: Option<Queue>,
+    lines: Option<Carrier>,
+    for_plane: Option<Carrier>,
     status: Mutex<Status>,
     reload: Notify,
     tunnels: Mutex<JoinSet<()>>,
@@ -120,19 +133,26 @@ impl Gateway {
         let tls =
             certificate.as_ref().map(Certificate::server_config).transpose().map_err(StartError::Files)?;
         let pool = Pool::new(&config)?;
-        let Config { listen, upstream, port, source, poll, report, log, .. } = config;
-        let (origin, plane) = match source {
-            Source::Local(local) => (Origin::Local(local), None),
-            Source::Plane(settings) => {
-                let plane = Arc::new(Plane::new(&settings)?);
-                (Origin::Plane { plane: Arc::clone(&plane), cache: settings.cache }, Some(plane))
+        let Config { listen, upstream, port, source, poll, log, clock, .. } = config;
+        let origin = match source {
+            Source::Local(local) => Origin::Local(local),
+            Source::Plane(following) => {
+                let Following { plane, follow } = *following;
+                let clock = clock.clone();
+                let now_s = Arc::new(move || clock.now().as_secs());
+                Origin::Plane(Arc::new(Follower::new(plane, follow, now_s)?))
             }
         };
+        let follower = match &origin {
+            Origin::Plane(follower) => Some(Arc::clone(follower)),
+            Origin::Local(_) => None,
+        };
+        let for_plane = follower.as_ref().map(|follower| Carrier::to_plane(follower.records()));
         let shared = Arc::new(Shared {
             port: port.unwrap_or_else(|| upstream.port()),
             rules: RwLock::default(),
             pool,
-            clock: config.clock,
+            clock,
             timeouts: config.timeouts,
             limits: config.limits,
             forwarded: config.forwarded,
@@ -140,8 +160,8 @@ impl Gateway {
             tls,
             // Numbers of different runs differ, so that a log of several can be searched.
             next_decision: AtomicU64::new(RandomState::new().build_hasher().finish()),
-            lines: log.map(Lines::start).transpose().map_err(StartError::Thread)?,
-            for_plane: plane.as_ref().map(|_| Queue::default()),
+            lines: log.map(Carrier::to_lines).transpose().map_err(StartError::Thread)?,
+            for_plane: for_plane.transpose().map_err(StartError::Thread)?,
             status: Mutex::default(),
             reload: Notify::new(),
             tunnels: Mutex::default(),
@@ -154,10 +174,8 @@ impl Gateway {
         let accept = tokio::spawn(accept(listener, Arc::clone(&shared), stopping));
         let mut tasks = JoinSet::new();
         tasks.spawn(sync::follow(Arc::clone(&shared), origin, certificate, poll));
-        if let Some(plane) = &plane {
-            tasks.spawn(sync::report(Arc::clone(&shared), Arc::clone(plane), report));
-        }
-        Ok(Gateway { addr, shared, plane, stop, accept, tasks })
+        let threads = follower.as_ref().map(Follower::spawn).transpose()?.unwrap_or_default();
+        Ok(Gateway { addr, shared, follower, threads, stop, accept, tasks })
     }
 
     /// Where it listens.
@@ -169,7 +187,26 @@ impl Gateway {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared.status()
+        let mut status = self.shared.status();
+        let Some(follower) = &self.follower else { return status };
+        let portcullis_follower::State {
+            error,
+            problems,
+            config_age_s,
+            refused_signature,
+            refused_version,
+            records,
+        } = follower.state();
+        status.error = status.error.or(error);
+        status.problems.extend(problems);
+        (status.config_age_s, status.refused_signature) = (config_age_s, refused_signature);
+        status.refused_version = refused_version;
+        status.records_sent = records.sent;
+        status.records_waiting += records.waiting;
+        // What the connections' queue pushed out is with the follower's losses when it has counted it.
+        let pushed_out = self.shared.records_pushed_out().unwrap_or_default().max(records.kernel_lost);
+        status.records_lost += records.lost + pushed_out;
+        status
     }
 
     /// Reads policies, keys and certificate again now.
@@ -189,11 +226,23 @@ impl Gateway {
         self.shared.tunnels().abort_all();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        if let Some(plane) = &self.plane
-            && let Err(error) = sync::send(&self.shared, plane).await
-        {
-            self.shared.failed(error);
-        }
+        let Some(follower) = self.follower.clone() else { return };
+        follower.stop();
+        let (shared, threads) = (Arc::clone(&self.shared), std::mem::take(&mut self.threads));
+        let last = spawn_blocking(move || {
+            for thread in threads {
+                drop(thread.join());
+            }
+            if let Some(carrier) = &shared.for_plane {
+                carrier.finish();
+            }
+            // The last records get one chance; with a spool they wait for the next start.
+            if let Err(error) = follower.send() {
+                shared.failed(error.to_string());
+            }
+            drop(follower.take_engine());
+        });
+        drop(last.await);
     }
 }
 
@@ -201,6 +250,9 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.accept.abort();
         self.shared.tunnels().abort_all();
+        if let Some(follower) = &self.follower {
+            follower.stop();
+        }
     }
 }
 
@@ -304,14 +356,14 @@ impl Shared {
         if let Some(lines) = &self.lines {
             lines.queue.push(records.iter().cloned());
         }
-        if let Some(queue) = &self.for_plane {
-            queue.push(records);
+        if let Some(carrier) = &self.for_plane {
+            carrier.queue.push(records);
         }
     }
 
-    /// Records for the control plane.
-    pub(crate) fn for_plane(&self) -> Option<&Queue> {
-        self.for_plane.as_ref()
+    /// Records for the control plane that were lost before anybody could number them.
+    pub(crate) fn records_pushed_out(&self) -> Option<u64> {
+        self.for_plane.as_ref().map(|carrier| carrier.queue.counts().1)
     }
 
     /// A tunnel outlives its connection's task.
@@ -344,14 +396,11 @@ impl Shared {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rules));
     }
 
-    /// The source was asked, and all is well.
-    pub(crate) fn fetched(&self) {
-        self.lock_status().error = None;
-    }
-
     /// The certificate was read again.
     pub(crate) fn certificate_read(&self) {
-        self.lock_status().certificates += 1;
+        let mut status = self.lock_status();
+        status.certificates += 1;
+        status.error = None;
     }
 
     /// Something went wrong that changes nothing of what is in force.
@@ -366,10 +415,10 @@ impl Shared {
 
     fn status(&self) -> Status {
         let mut status = self.lock_status().clone();
-        let counts = |queue: Option<&Queue>| queue.map_or((0, 0, 0), Queue::counts);
-        let (_, _, lines_lost) = counts(self.lines.as_ref().map(|lines| &*lines.queue));
-        (status.records_sent, status.records_waiting, status.records_lost) = counts(self.for_plane.as_ref());
-        status.records_lost += lines_lost;
+        let counts =
+            |carrier: &Option<Carrier>| carrier.as_ref().map_or((0, 0), |carrier| carrier.queue.counts());
+        (_, status.records_lost) = counts(&self.lines);
+        (status.records_waiting, _) = counts(&self.for_plane);
         status
     }
 

@@ -13,6 +13,7 @@
 mod body;
 mod clock;
 mod config;
+mod engine;
 mod fields;
 mod forward;
 mod gateway;
@@ -22,7 +23,6 @@ mod identity;
 mod judge;
 mod lane;
 mod permit;
-mod plane;
 mod prefix;
 mod problem;
 mod record;
@@ -37,7 +37,9 @@ mod upstream;
 
 pub use clock::Clock;
 pub use config::{
-    Config, ConfigError, Forwarded, Identity, Limits, Load, Local, PlaneConfig, Source, Timeouts, TlsFiles,
-    Upstream,
+    Config, ConfigError, Following, Forwarded, Limits, Load, Local, Source, Timeouts, TlsFiles, Upstream,
 };
 pub use gateway::{Gateway, StartError, Status};
+pub use portcullis_follower::{
+    BundleKey, FollowConfig, FollowError, Identity, IssuerConfig, PlaneConfig, SpoolConfig, Trust,
+};

@@ -1,10 +1,12 @@
-//! Access records on their way: to lines of JSON, and to the control plane. Bounded, in order, losses counted.
+//! Access records on their way from the connections: to lines of JSON, and to the spool for the control plane. Bounded, in
+//! order, losses counted. A thread of its own writes: no request waits for a disk.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use portcullis_follower::Records;
 use portcullis_wire::AccessLog;
 
 /// Records for one reader.
@@ -17,22 +19,21 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     records: VecDeque<AccessLog>,
-    sent: u64,
     lost: u64,
     closed: bool,
 }
 
-/// A thread that writes records as lines.
+/// A thread that takes records elsewhere.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct Carrier {
     pub(crate) queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Records that may wait; beyond, the oldest are lost.
 const WAITING_MAX: usize = 100_000;
-/// Records in one request to the control plane, and in one write.
-pub(crate) const BATCH: usize = 1_000;
+/// Records in one write.
+const BATCH: usize = 1_000;
 
 // === impl Queue ===
 
@@ -53,29 +54,16 @@ impl Queue {
     }
 
     /// The oldest, taken out.
-    pub(crate) fn take(&self) -> Vec<AccessLog> {
+    fn take(&self) -> Vec<AccessLog> {
         let mut state = self.state();
         let count = state.records.len().min(BATCH);
         state.records.drain(..count).collect()
     }
 
-    /// They were not sent and wait on.
-    pub(crate) fn give_back(&self, batch: Vec<AccessLog>) {
-        let mut state = self.state();
-        for record in batch.into_iter().rev() {
-            state.records.push_front(record);
-        }
-    }
-
-    /// They were sent.
-    pub(crate) fn sent(&self, count: usize) {
-        self.state().sent += count as u64;
-    }
-
-    /// Sent, waiting, lost.
-    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+    /// Waiting, lost.
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let state = self.state();
-        (state.sent, state.records.len() as u64, state.lost)
+        (state.records.len() as u64, state.lost)
     }
 
     fn close(&self) {
@@ -97,39 +85,60 @@ impl Queue {
     }
 }
 
-// === impl Lines ===
+// === impl Carrier ===
 
-impl Lines {
-    /// Starts writing to `out`. What cannot be written is lost, and counted.
-    pub(crate) fn start(mut out: Box<dyn Write + Send>) -> std::io::Result<Lines> {
+impl Carrier {
+    /// Writes lines to `out`. What cannot be written is lost, and counted.
+    pub(crate) fn to_lines(mut out: Box<dyn Write + Send>) -> io::Result<Carrier> {
+        Carrier::start("pc-lines", move |batch| {
+            let mut text = Vec::new();
+            for record in batch {
+                if serde_json::to_writer(&mut text, record).is_ok() {
+                    text.push(b'\n');
+                }
+            }
+            out.write_all(&text).and_then(|()| out.flush()).is_ok()
+        })
+    }
+
+    /// Gives them to whoever sends them to the control plane, which counts its own losses.
+    pub(crate) fn to_plane(records: Records) -> io::Result<Carrier> {
+        Carrier::start("pc-records", move |batch| {
+            records.push(batch);
+            true
+        })
+    }
+
+    fn start(
+        name: &str,
+        mut carry: impl FnMut(&[AccessLog]) -> bool + Send + 'static,
+    ) -> io::Result<Carrier> {
         let queue = Arc::new(Queue::default());
         let from = Arc::clone(&queue);
         let run = move || {
             while let Some(batch) = from.wait() {
-                let mut text = Vec::new();
-                for record in &batch {
-                    if serde_json::to_writer(&mut text, record).is_ok() {
-                        text.push(b'\n');
-                    }
-                }
-                match out.write_all(&text).and_then(|()| out.flush()) {
-                    Ok(()) => from.sent(batch.len()),
-                    Err(_) => from.state().lost += batch.len() as u64,
+                if !carry(&batch) {
+                    from.state().lost += batch.len() as u64;
                 }
             }
         };
-        let thread = thread::Builder::new().name("pc-lines".to_owned()).spawn(run)?;
-        Ok(Lines { queue, thread: Some(thread) })
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Carrier { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Returns when what waits was taken; what comes later is not.
+    pub(crate) fn finish(&self) {
+        self.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
     }
 }
 
-impl Drop for Lines {
-    /// Writes what is left.
+impl Drop for Carrier {
     fn drop(&mut self) {
-        self.queue.close();
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.finish();
     }
 }
 
@@ -147,11 +156,9 @@ mod tests {
         for round in 0..=10 {
             queue.push((0..10_000).map(|_| record(round)));
         }
-        assert_eq!(queue.counts(), (0, WAITING_MAX as u64, 10_000));
+        assert_eq!(queue.counts(), (WAITING_MAX as u64, 10_000));
         let batch = queue.take();
         assert_eq!((batch.len(), batch[0].source_port), (BATCH, 1));
-        queue.give_back(batch);
-        assert_eq!(queue.counts().1, WAITING_MAX as u64);
     }
 
     #[test]
@@ -168,7 +175,7 @@ mod tests {
             }
         }
         let out = Shared::default();
-        let lines = Lines::start(Box::new(out.clone())).unwrap();
+        let lines = Carrier::to_lines(Box::new(out.clone())).unwrap();
         lines.queue.push((0..2_500).map(record));
         drop(lines);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();

@@ -3,53 +3,27 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use portcullis_enforcer::agent::{AgentConfig, Identity, IssuerConfig, SpoolConfig};
+use anyhow::Context as _;
+use portcullis_enforcer::agent::{AgentConfig, IssuerConfig, Trust};
 use portcullis_enforcer::kernel;
 use portcullis_scenarios::FileProblem;
 use serde::Deserialize;
 
+use super::WITHOUT_BPF;
+use crate::following::{self, env};
+
 /// Settings on the command line.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Base URL of the control plane
-    #[arg(long, value_name = "URL")]
-    api_url: Option<String>,
-    /// Tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Identifier from the registration; absent: the agent registers itself, with AUTHFI_API_KEY
-    #[arg(long, value_name = "ID")]
-    agent_id: Option<String>,
+    #[command(flatten)]
+    following: following::Flags,
     /// cgroup2 directory whose processes are covered; absent: the whole host
     #[arg(long, value_name = "DIR")]
     cgroup: Option<PathBuf>,
     /// Directory on the BPF file system that holds the programs [default: /sys/fs/bpf/portcullis/default]
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
-    /// How often the configuration is asked for, besides waiting for changes [default: 30000]
-    #[arg(long, value_name = "MS")]
-    poll_ms: Option<u64>,
-    /// Do not wait for changes: ask only every poll-ms
-    #[arg(long)]
-    no_push: bool,
-    /// How often access records are sent [default: poll-ms, at most 1000]
-    #[arg(long, value_name = "MS")]
-    report_ms: Option<u64>,
-    /// File that keeps the last good configuration over restarts
-    #[arg(long, value_name = "FILE")]
-    cache: Option<PathBuf>,
-    /// Directory where access records wait for the control plane; absent: they wait in memory
-    #[arg(long, value_name = "DIR")]
-    spool: Option<PathBuf>,
-    /// Most that they may take there, MiB; beyond, the oldest are lost, and counted [default: 256]
-    #[arg(long, value_name = "MIB")]
-    spool_mib: Option<u64>,
-    /// Keys that nobody confirmed for this long are not used any more; 0: they are used for ever [default: 86400]
-    #[arg(long, value_name = "S")]
-    key_age_max_s: Option<u64>,
     /// Address where Prometheus gets figures, at /metrics: 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -66,6 +40,10 @@ pub struct Settings {
     pub(crate) api_key: Option<String>,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) pins: Option<PathBuf>,
+    pub(crate) ca: Option<Vec<PathBuf>>,
+    pub(crate) insecure_http: Option<bool>,
+    pub(crate) identity: Option<PathBuf>,
+    pub(crate) bundle_key: Option<PathBuf>,
     pub(crate) poll_ms: Option<u64>,
     pub(crate) push: Option<bool>,
     pub(crate) report_ms: Option<u64>,
@@ -78,14 +56,8 @@ pub struct Settings {
 }
 
 const PINS_DEFAULT: &str = "/sys/fs/bpf/portcullis/default";
-const POLL_MS_DEFAULT: u64 = 30_000;
-const REPORT_MS_MAX_DEFAULT: u64 = 1_000;
-const SPOOL_MIB_DEFAULT: u64 = 256;
-const KEY_AGE_MAX_S_DEFAULT: u64 = 86_400;
-
 /// Puts the settings together.
 pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let environment = Settings {
         api_url: env("AUTHFI_API_URL"),
         tenant: env("AUTHFI_TENANT"),
@@ -95,12 +67,15 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         ..Settings::default()
     };
     let file = file.map(read_file).transpose()?.unwrap_or_default();
-    let Flags {
+    let Flags { following, cgroup, pins, metrics } = flags;
+    let following::Flags {
         api_url,
         tenant,
         agent_id,
-        cgroup,
-        pins,
+        ca,
+        insecure_http,
+        identity,
+        bundle_key,
         poll_ms,
         no_push,
         report_ms,
@@ -108,14 +83,17 @@ pub fn read(flags: Flags, file: Option<&Path>) -> Result<Settings, FileProblem> 
         spool,
         spool_mib,
         key_age_max_s,
-        metrics,
-    } = flags;
+    } = following;
     let flags = Settings {
         api_url,
         tenant,
         agent_id,
         cgroup,
         pins,
+        ca: (!ca.is_empty()).then_some(ca),
+        insecure_http: insecure_http.then_some(true),
+        identity,
+        bundle_key,
         poll_ms,
         push: no_push.then_some(false),
         report_ms,
@@ -161,6 +139,10 @@ impl Settings {
             api_key: self.api_key.or(other.api_key),
             cgroup: self.cgroup.or(other.cgroup),
             pins: self.pins.or(other.pins),
+            ca: self.ca.or(other.ca),
+            insecure_http: self.insecure_http.or(other.insecure_http),
+            identity: self.identity.or(other.identity),
+            bundle_key: self.bundle_key.or(other.bundle_key),
             poll_ms: self.poll_ms.or(other.poll_ms),
             push: self.push.or(other.push),
             report_ms: self.report_ms.or(other.report_ms),
@@ -178,6 +160,14 @@ impl Settings {
         self.pins.clone().unwrap_or_else(|| PathBuf::from(PINS_DEFAULT))
     }
 
+    /// Whom to believe.
+    pub fn trust(&self) -> Trust {
+        Trust {
+            ca: self.ca.clone().unwrap_or_default(),
+            insecure_http: self.insecure_http.unwrap_or_default(),
+        }
+    }
+
     /// As the agent takes them.
     pub fn into_config(self) -> anyhow::Result<AgentConfig> {
         let pins = self.pins();
@@ -188,6 +178,11 @@ impl Settings {
             agent_token,
             api_key,
             cgroup,
+            pins: _,
+            ca,
+            insecure_http,
+            identity,
+            bundle_key,
             poll_ms,
             push,
             report_ms,
@@ -197,48 +192,33 @@ impl Settings {
             key_age_max_s,
             metrics,
             issuers,
-            pins: _,
         } = self;
-        let identity = match (agent_id, agent_token, api_key) {
-            (Some(agent_id), Some(secret), _) => Identity::Known { agent_id, secret },
-            (_, _, Some(api_key)) => Identity::Register { api_key, hostname: hostname()? },
-            (None, Some(_), None) => {
-                bail!("an agent's token without its identifier: set AUTHFI_AGENT_ID too")
-            }
-            (_, None, None) => {
-                bail!(
-                    "who is the agent? Set AUTHFI_AGENT_ID and AUTHFI_AGENT_TOKEN, or AUTHFI_API_KEY to register"
-                )
-            }
+        let flags = following::Flags {
+            api_url,
+            tenant,
+            agent_id,
+            ca: ca.unwrap_or_default(),
+            insecure_http: insecure_http.unwrap_or_default(),
+            identity,
+            bundle_key,
+            poll_ms,
+            no_push: !push.unwrap_or(true),
+            report_ms,
+            cache,
+            spool,
+            spool_mib,
+            key_age_max_s,
         };
+        let issuers = issuers.unwrap_or_default();
+        let (plane, follow) =
+            following::resolve("agent", following::Settings { flags, agent_token, api_key, issuers })?;
         let cgroup = match cgroup {
             Some(cgroup) => cgroup,
-            None => kernel::cgroup2_mount()?,
+            None => kernel::cgroup2_mount().context(WITHOUT_BPF)?,
         };
-        let poll_ms = poll_ms.unwrap_or(POLL_MS_DEFAULT).max(1);
-        let report_ms = report_ms.unwrap_or(poll_ms.min(REPORT_MS_MAX_DEFAULT)).max(1);
-        let api_url = api_url.context("where is the control plane? Set AUTHFI_API_URL or --api-url")?;
-        let tenant = tenant.context("which tenant? Set AUTHFI_TENANT or --tenant")?;
         let kernel = kernel::Config { pins, ..kernel::Config::new("default", cgroup) };
-        let bytes_max = spool_mib.unwrap_or(SPOOL_MIB_DEFAULT).saturating_mul(1 << 20);
-        let key_age_max_s = key_age_max_s.unwrap_or(KEY_AGE_MAX_S_DEFAULT);
-        Ok(AgentConfig {
-            poll: Duration::from_millis(poll_ms),
-            push: push.unwrap_or(true),
-            report: Duration::from_millis(report_ms),
-            cache,
-            spool: spool.map(|dir| SpoolConfig { dir, bytes_max }),
-            issuers: issuers.unwrap_or_default(),
-            metrics,
-            key_age_max: (key_age_max_s > 0).then(|| Duration::from_secs(key_age_max_s)),
-            ..AgentConfig::new(api_url, tenant, identity, kernel)
-        })
+        Ok(AgentConfig { metrics, ..AgentConfig::new(plane, follow, kernel) })
     }
-}
-
-fn hostname() -> anyhow::Result<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
-    Ok(name.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -259,6 +239,8 @@ mod tests {
         let (place, message) = parse("tenant = \"acme\"\npoll = 5\n").unwrap_err();
         assert_eq!(place, (2, 1));
         assert!(message.contains("unknown field `poll`"), "{message}");
+        let trust = parse("ca = [\"a.pem\"]\ninsecure_http = true\n").unwrap().trust();
+        assert_eq!(trust, Trust { ca: vec!["a.pem".into()], insecure_http: true });
         assert_eq!(parse("poll_ms = \"often\"\n").unwrap_err().0, (1, 11));
     }
 
@@ -274,6 +256,6 @@ mod tests {
         let error = base().into_config().unwrap_err().to_string();
         assert!(error.contains("AUTHFI_API_KEY"), "{error}");
         let known = Settings { agent_id: some("a"), agent_token: some("s"), ..base() };
-        assert_eq!(known.into_config().unwrap().poll, Duration::from_secs(30));
+        assert_eq!(known.into_config().unwrap().follow.poll, std::time::Duration::from_secs(30));
     }
 }

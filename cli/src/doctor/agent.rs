@@ -2,21 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
+use portcullis_enforcer::agent::{PlaneError, probe_plane};
 use portcullis_enforcer::discover::{self, Listener};
 
 use super::{Finding, State};
 use crate::agent::settings::Settings;
-
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+use crate::following::identity_beside;
 
 /// Everything that the settings name.
 pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![plane(settings), identity(settings)];
+    let mut findings = vec![plane(settings), identity(settings), bundle_key(settings)];
     findings.extend(settings.cache.as_deref().map(|file| {
         // The file is replaced by renaming: its directory has to be writable.
         directory("cache", file.parent().unwrap_or(Path::new(".")))
@@ -69,43 +66,16 @@ fn plane(settings: &Settings) -> Finding {
             "set api_url, AUTHFI_API_URL or --api-url",
         );
     };
-    let Some(host) = url.strip_prefix("http://") else {
-        let remedy = "this version speaks http:// only; put a TLS client in front, on the loopback address";
-        return Finding::new(WHAT, false, format!("{url} is not an http:// URL"), remedy);
-    };
-    let host = host.split('/').next().unwrap_or_default();
-    let with_port = if host.rsplit(']').next().unwrap_or(host).contains(':') {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
-    match reach(&with_port, host) {
-        Ok(answer) => Finding::new(WHAT, true, format!("{url} answers: {answer}"), ""),
-        Err(why) => {
-            Finding::new(WHAT, false, format!("{url}: {why}"), "check address, firewall and whether it runs")
+    match probe_plane(url, &settings.trust()) {
+        Ok(status) => Finding::new(WHAT, true, format!("{url} answers, with status {status}"), ""),
+        // Its text has a remedy of its own.
+        Err(error @ (PlaneError::Tls { .. } | PlaneError::Trust(_))) => {
+            Finding::new(WHAT, false, error.to_string(), "as it says; and try again")
         }
-    }
-}
-
-/// The first line of its answer to a request for nothing.
-fn reach(addr: &str, host: &str) -> Result<String, String> {
-    let mut addrs = addr.to_socket_addrs().map_err(|error| format!("{addr}: {error}"))?;
-    let addr = addrs.next().ok_or_else(|| format!("{addr} has no address"))?;
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&addr, CONNECT_MAX)?;
-        stream.set_read_timeout(Some(CONNECT_MAX))?;
-        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = vec![0; 256];
-        let read = stream.read(&mut answer)?;
-        answer.truncate(read);
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = ask().map_err(|error| error.to_string())?;
-    let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
-    if line.starts_with("HTTP/1.") {
-        Ok(line.escape_debug().to_string())
-    } else {
-        Err("it does not speak HTTP/1.x".to_owned())
+        Err(error) => {
+            let remedy = "check address, firewall and whether it runs";
+            Finding::new(WHAT, false, format!("{url}: {error}"), remedy)
+        }
     }
 }
 
@@ -116,12 +86,46 @@ fn identity(settings: &Settings) -> Finding {
     match (&settings.tenant, &settings.agent_id, &settings.agent_token, &settings.api_key) {
         (None, ..) => Finding::new(WHAT, false, "the tenant is not set", remedy),
         (_, Some(id), Some(_), _) => Finding::new(WHAT, true, format!("agent {id}"), ""),
-        (_, _, _, Some(_)) => {
-            let found = "registers itself at every start, as another agent each time";
-            Finding::note(WHAT, found, "register once, and set AUTHFI_AGENT_ID and AUTHFI_AGENT_TOKEN")
-        }
+        (_, _, _, Some(_)) => match kept_in(settings) {
+            Some(file) if file.exists() => {
+                Finding::new(WHAT, true, format!("kept in {}", file.display()), "")
+            }
+            Some(file) => {
+                Finding::new(WHAT, true, format!("registers, and keeps it in {}", file.display()), "")
+            }
+            None => {
+                let found = "registers itself at every start, as another agent each time";
+                Finding::note(WHAT, found, "set `cache` or `identity`, so that it is kept")
+            }
+        },
         _ => Finding::new(WHAT, false, "who the agent is is not set", remedy),
     }
+}
+
+/// The key that configurations are signed with, and what happens without it.
+fn bundle_key(settings: &Settings) -> Finding {
+    const WHAT: &str = "bundle key";
+    match (&settings.bundle_key, kept_in(settings)) {
+        (Some(file), _) if file.exists() => {
+            Finding::new(WHAT, true, format!("given in {}", file.display()), "")
+        }
+        (Some(file), _) => {
+            let found = format!("{} does not exist", file.display());
+            Finding::new(WHAT, false, found, "write the JWK of the registration there")
+        }
+        (None, Some(file)) => {
+            Finding::new(WHAT, true, format!("is, or will be, kept in {}", file.display()), "")
+        }
+        (None, None) => {
+            let found = "not given, and not kept: the control plane is believed anew at every start";
+            Finding::note(WHAT, found, "set `bundle_key`, or `cache` or `identity`, so that it is kept")
+        }
+    }
+}
+
+/// The identity file.
+fn kept_in(settings: &Settings) -> Option<PathBuf> {
+    settings.identity.clone().or_else(|| settings.cache.as_deref().map(identity_beside))
 }
 
 /// Tries to write there; the directory is made, as the agent would.
@@ -149,6 +153,7 @@ impl Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;
@@ -162,7 +167,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
-            for answer in ["HTTP/1.1 404 Not Found\r\n\r\n", "SSH-2.0-x\r\n"] {
+            for answer in ["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "SSH-2.0-x\r\n"] {
                 let (mut stream, _) = listener.accept().unwrap();
                 assert_ne!(stream.read(&mut [0; 512]).unwrap(), 0);
                 stream.write_all(answer.as_bytes()).unwrap();
@@ -173,7 +178,8 @@ mod tests {
         assert_eq!(plane(&url).state, State::Missing);
         server.join().unwrap();
         assert_eq!(plane(&url).state, State::Missing, "nobody listens any more");
-        assert_eq!(plane("https://a").state, State::Missing);
+        let clear = plane("http://plane.example");
+        assert!(clear.state == State::Missing && clear.found.contains("--insecure-http"), "{}", clear.found);
         assert_eq!(plane("").state, State::Missing);
     }
 
@@ -192,7 +198,7 @@ mod tests {
             ..Settings::default()
         };
         let found = findings(&good);
-        for what in ["identity", "cache", "spool"] {
+        for what in ["identity", "bundle key", "cache", "spool"] {
             assert_eq!(state_of(&found, what), State::Good, "{what}");
         }
         let bad = Settings { spool: Some(file.join("spool")), ..Settings::default() };
@@ -200,5 +206,8 @@ mod tests {
         assert_eq!(state_of(&found, "spool"), State::Missing);
         assert_eq!(state_of(&found, "identity"), State::Missing);
         assert_eq!(state_of(&found, "cache"), State::Slow);
+        assert_eq!(state_of(&found, "bundle key"), State::Slow);
+        let gone = Settings { bundle_key: Some(file.join("gone")), ..Settings::default() };
+        assert_eq!(state_of(&findings(&gone), "bundle key"), State::Missing);
     }
 }

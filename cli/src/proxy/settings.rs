@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
-use portcullis_gateway::{
-    Config, Forwarded, Identity, Limits, Local, PlaneConfig, Source, Timeouts, TlsFiles, Upstream,
-};
+use portcullis_gateway::{Config, Following, Forwarded, Limits, Local, Source, Timeouts, TlsFiles, Upstream};
 use portcullis_scenarios::FileProblem;
 use portcullis_scenarios::spec::load_policies;
 use portcullis_wire::{Bundle, Issuer, JwkSet};
+
+use crate::following::{self, env};
 
 /// Settings on the command line.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,13 @@ pub struct Flags {
     port: Option<u16>,
 
     /// Policy file; can be given again
-    #[arg(long, value_name = "FILE", help_heading = "Policies and keys", requires = "jwks")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Policies and keys",
+        requires = "jwks",
+        conflicts_with = "api_url"
+    )]
     policies: Vec<PathBuf>,
     /// JSON Web Key Set of the issuer (RFC 7517)
     #[arg(long, value_name = "FILE", help_heading = "Policies and keys", requires_all = ["policies", "issuer", "audience"])]
@@ -44,32 +50,11 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", default_value = "0", help_heading = "Policies and keys")]
     leeway_s: u32,
     /// Configuration as the control plane serves it: issuers, policies, revocations
-    #[arg(long, value_name = "FILE", help_heading = "Policies and keys", conflicts_with_all = ["policies", "jwks"])]
+    #[arg(long, value_name = "FILE", help_heading = "Policies and keys", conflicts_with_all = ["policies", "jwks", "api_url"])]
     bundle: Option<PathBuf>,
 
-    /// Base URL of the control plane
-    #[arg(
-        long,
-        value_name = "URL",
-        help_heading = "Control plane",
-        conflicts_with_all = ["policies", "jwks", "bundle"]
-    )]
-    api_url: Option<String>,
-    /// Tenant
-    #[arg(long, env = "AUTHFI_TENANT", help_heading = "Control plane")]
-    tenant: Option<String>,
-    /// Identifier from the registration; absent: the proxy registers itself, with AUTHFI_API_KEY
-    #[arg(long, value_name = "ID", env = "AUTHFI_AGENT_ID", help_heading = "Control plane")]
-    agent_id: Option<String>,
-    /// How often the configuration is asked for
-    #[arg(long, value_name = "MS", default_value = "5000", help_heading = "Control plane")]
-    poll_ms: u64,
-    /// How often access records are sent
-    #[arg(long, value_name = "MS", default_value = "1000", help_heading = "Control plane")]
-    report_ms: u64,
-    /// File that keeps the last good configuration over restarts
-    #[arg(long, value_name = "FILE", help_heading = "Control plane")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    following: following::Flags,
 
     /// Certificate chain (PEM): clients speak TLS, with HTTP/2 or HTTP/1.1
     #[arg(long, value_name = "FILE", help_heading = "Protocols", requires = "tls_key")]
@@ -116,6 +101,9 @@ enum ForwardedChoice {
     Append,
 }
 
+/// How often files are looked at.
+const LOOK_MS_DEFAULT: u64 = 1_000;
+
 fn upstream(text: &str) -> Result<Upstream, String> {
     Upstream::parse(text).map_err(|error| error.to_string())
 }
@@ -131,6 +119,7 @@ impl Flags {
 
 /// As the gateway takes them. The inner error is about files.
 pub fn into_config(flags: Flags) -> anyhow::Result<Result<Config, Vec<FileProblem>>> {
+    let poll = flags.following.poll_ms.unwrap_or(LOOK_MS_DEFAULT);
     let source = match source(&flags)? {
         Ok(source) => source,
         Err(problems) => return Ok(Err(problems)),
@@ -142,8 +131,7 @@ pub fn into_config(flags: Flags) -> anyhow::Result<Result<Config, Vec<FileProble
     let ms = |ms: u64| Duration::from_millis(ms.max(1));
     Ok(Ok(Config {
         port: flags.port,
-        poll: ms(flags.poll_ms),
-        report: ms(flags.report_ms),
+        poll: ms(poll),
         tls: flags.tls_cert.zip(flags.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         h2c: flags.h2c,
         forwarded: match flags.forwarded {
@@ -168,8 +156,8 @@ fn source(flags: &Flags) -> anyhow::Result<Result<Source, Vec<FileProblem>>> {
         flags.policies.iter().chain(&flags.jwks).chain(&flags.bundle).cloned().collect();
     // Files are named on the command line only, so they are nearer than the environment.
     let from_env = || env("AUTHFI_API_URL").filter(|_| watched.is_empty());
-    if let Some(url) = flags.api_url.clone().or_else(from_env) {
-        return Ok(Ok(Source::Plane(plane(flags, url)?)));
+    if let Some(url) = flags.following.api_url.clone().or_else(from_env) {
+        return Ok(Ok(Source::Plane(Box::new(plane(flags, url)?))));
     }
     if watched.is_empty() {
         bail!(
@@ -193,17 +181,19 @@ fn source(flags: &Flags) -> anyhow::Result<Result<Source, Vec<FileProblem>>> {
     Ok(Ok(Source::Local(Local { load: Box::new(load), watched })))
 }
 
-fn plane(flags: &Flags, url: String) -> anyhow::Result<PlaneConfig> {
-    let identity = match (&flags.agent_id, env("AUTHFI_AGENT_TOKEN"), env("AUTHFI_API_KEY")) {
-        (Some(agent_id), Some(secret), _) => Identity::Known { agent_id: agent_id.clone(), secret },
-        (_, _, Some(api_key)) => Identity::Register { api_key, hostname: hostname()? },
-        (None, Some(_), None) => bail!("an agent's token without its identifier: set AUTHFI_AGENT_ID too"),
-        (_, None, None) => bail!(
-            "who is the proxy? Set AUTHFI_AGENT_ID and AUTHFI_AGENT_TOKEN, or AUTHFI_API_KEY to register"
-        ),
+fn plane(flags: &Flags, url: String) -> anyhow::Result<Following> {
+    let mut following = flags.following.clone();
+    following.api_url = Some(url);
+    following.tenant = following.tenant.or_else(|| env("AUTHFI_TENANT"));
+    following.agent_id = following.agent_id.or_else(|| env("AUTHFI_AGENT_ID"));
+    let settings = following::Settings {
+        flags: following,
+        agent_token: env("AUTHFI_AGENT_TOKEN"),
+        api_key: env("AUTHFI_API_KEY"),
+        issuers: Vec::new(),
     };
-    let tenant = flags.tenant.clone().context("which tenant? Set AUTHFI_TENANT or --tenant")?;
-    Ok(PlaneConfig { url, tenant, identity, cache: flags.cache.clone() })
+    let (plane, follow) = following::resolve("proxy", settings)?;
+    Ok(Following { plane, follow })
 }
 
 fn read_files(
@@ -257,13 +247,4 @@ fn open(path: &Path) -> Result<Box<dyn Write + Send>, FileProblem> {
 
 fn lines(problems: &[FileProblem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn hostname() -> anyhow::Result<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
-    Ok(name.trim().to_owned())
 }

@@ -146,7 +146,10 @@ enum Material {
 
 impl VettedKey {
     /// Vets a key of a published set.
-    pub(crate) fn new(jwk: &Jwk) -> Result<VettedKey, KeyDefect> {
+    ///
+    /// # Errors
+    /// When it is not sound, or of another kind.
+    pub fn new(jwk: &Jwk) -> Result<VettedKey, KeyDefect> {
         let Jwk { kty, kid, use_, key_ops, alg, n, e, crv, x, y, d, p, q, dp, dq, qi, oth, k, unreadable } =
             jwk;
         if let Some(reason) = unreadable {

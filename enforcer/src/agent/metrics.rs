@@ -57,6 +57,14 @@ pub(super) fn page(status: &Status, endpoints: usize, kernel: &[(&'static str, u
             "Whether the last attempt to get a configuration failed.",
             one(f64::from(u8::from(status.error.is_some()))),
         ),
+        Metric::counter(
+            "config_refused_total",
+            "Configurations of the control plane that were refused, by cause.",
+            vec![
+                (label("cause", "signature"), status.refused_signature as f64),
+                (label("cause", "version"), status.refused_version as f64),
+            ],
+        ),
         Metric::gauge(
             "config_problems",
             "Parts of the configuration that are left out.",
@@ -158,6 +166,7 @@ mod tests {
             generation: 7,
             protection: Protection::Monitoring,
             records_lost: 3,
+            refused_signature: 2,
             config_age_s: Some(5),
             ..Status::default()
         };
@@ -169,6 +178,7 @@ mod tests {
             "portcullis_protection{state=\"protected\"} 0",
             "portcullis_records_lost_total{place=\"agent\"} 3",
             "portcullis_config_age_seconds 5",
+            "portcullis_config_refused_total{cause=\"signature\"} 2",
             "portcullis_endpoints 4",
             "portcullis_kernel_total{counter=\"conns\"} 12",
         ] {

@@ -15,6 +15,10 @@ pub struct Status {
     pub detached: Vec<String>,
     /// Seconds since the control plane last said that the configuration is the right one; `None`: never.
     pub config_age_s: Option<u64>,
+    /// Bundles that were refused because their signature is missing or wrong.
+    pub refused_signature: u64,
+    /// Bundles that were refused because they are older than the one in force.
+    pub refused_version: u64,
     /// How the host is, by what a connection to each service showed.
     pub protection: Protection,
     /// Services on this host, as they were found last.

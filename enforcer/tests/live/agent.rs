@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portcullis_enforcer::agent::{AgentConfig, IssuerConfig, Protection, SpoolConfig};
+use portcullis_enforcer::agent::{AgentConfig, FollowConfig, IssuerConfig, Protection, SpoolConfig};
 use portcullis_testkit::{eventually, need};
 use portcullis_token::mint::SigningKey;
 use portcullis_wire::{Bundle, JwkSet, Mode, Revocation, RevokedClaim};
@@ -38,6 +38,11 @@ impl Drop for Dir {
     }
 }
 
+fn following(mut config: AgentConfig, change: impl FnOnce(&mut FollowConfig)) -> AgentConfig {
+    change(&mut config.follow);
+    config
+}
+
 #[test]
 fn a_change_is_heard_at_once_and_a_cached_token_is_denied() {
     need!(Bpf, BpfFs, Cgroup2);
@@ -45,7 +50,11 @@ fn a_change_is_heard_at_once_and_a_cached_token_is_denied() {
     let (plane, app) = (Plane::start(), App::local());
     plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Enforce)]));
     let long = Duration::from_secs(3600);
-    let agent = agent_with(&mut world, &plane, |config| AgentConfig { poll: long, push: true, ..config });
+    let agent = agent_with(&mut world, &plane, |config| {
+        following(config, |follow| {
+            (follow.poll, follow.push) = (long, true);
+        })
+    });
     let token = world.token(json!({ "sub": "mallory" }));
     let status = || once(app.addr, get("/a", Some(&token))).status;
     assert_eq!([status(), status()], [200, 200]);
@@ -70,7 +79,7 @@ fn without_the_control_plane_the_cached_configuration_holds_and_older_ones_are_r
     let (mut world, dir) = (World::new("cache"), Dir::new("cache"));
     let (plane, app) = (Plane::start(), App::local());
     let cache = dir.0.join("bundle");
-    let with_cache = |config| AgentConfig { cache: Some(cache.clone()), ..config };
+    let with_cache = |config| following(config, |follow| follow.cache = Some(cache.clone()));
     plane.serve(&world.bundle(7, vec![policy(app.port(), Mode::Enforce)]));
     agent_with(&mut world, &plane, with_cache).detach().expect("detached");
 
@@ -105,9 +114,8 @@ fn keys_that_nobody_confirms_grow_too_old() {
     let mut world = World::new("age");
     let (plane, app) = (Plane::start(), App::local());
     plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Enforce)]));
-    let agent = agent_with(&mut world, &plane, |config| AgentConfig {
-        key_age_max: Some(Duration::from_secs(3600)),
-        ..config
+    let agent = agent_with(&mut world, &plane, |config| {
+        following(config, |follow| follow.key_age_max = Some(Duration::from_secs(3600)))
     });
     let hours = |hours: i64| hours * 3600;
     let token = world.token(json!({ "exp": now_s() + 86_400 }));
@@ -149,8 +157,9 @@ fn keys_of_an_issuers_url_are_fetched_again_for_an_unknown_kid_but_not_for_each(
     };
     // Its metadata is that of the other one.
     let impostor = IssuerConfig { issuer: format!("{issuer}/sub"), ..config.clone() };
-    let agent =
-        agent_with(&mut world, &plane, |agent| AgentConfig { issuers: vec![config, impostor], ..agent });
+    let agent = agent_with(&mut world, &plane, |agent| {
+        following(agent, |follow| follow.issuers = vec![config, impostor])
+    });
     let token = |kid: &str, key: &SigningKey| {
         let claims = json!({
             "iss": issuer, "aud": AUDIENCE, "sub": "u", "exp": now_s() + 600, "roles": ["reader"],
@@ -189,7 +198,7 @@ fn records_and_losses_are_the_decisions() {
     let (plane, app) = (Plane::start(), App::local());
     plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Enforce)]));
     let spool = SpoolConfig { dir: dir.0.join("spool"), bytes_max: 2 << 20 };
-    let with_spool = |config| AgentConfig { spool: Some(spool.clone()), ..config };
+    let with_spool = |config| following(config, |follow| follow.spool = Some(spool.clone()));
     let agent = agent_with(&mut world, &plane, with_spool);
     let path = format!("/{}", "p".repeat(150));
     let mut sent = 0;

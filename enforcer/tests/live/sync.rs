@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_enforcer::agent::{Agent, AgentConfig, Identity};
+use portcullis_enforcer::agent::{Agent, AgentConfig, FollowConfig, Identity, PlaneConfig};
 use portcullis_testkit::{eventually, need};
 use portcullis_wire::Mode;
 
@@ -22,12 +22,14 @@ pub fn agent_with(
 ) -> Agent {
     drop(world.datapath.take());
     let identity = Identity::Register { api_key: "key".into(), hostname: "host".into() };
-    let config = AgentConfig {
+    let follow = FollowConfig {
         poll: Duration::from_millis(50),
         push: false,
         report: Duration::from_millis(50),
-        ..AgentConfig::new(format!("http://{}", plane.addr), "acme", identity, world.config.clone())
+        ..FollowConfig::default()
     };
+    let url = format!("http://{}", plane.addr);
+    let config = AgentConfig::new(PlaneConfig::new(url, "acme", identity), follow, world.config.clone());
     Agent::start(change(config)).expect("an agent")
 }
 

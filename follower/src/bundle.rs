@@ -4,7 +4,8 @@
 use portcullis_wire::{Bundle, Jwk, JwkSet};
 use serde_json::Value;
 
-use crate::generation::VERSION_MAX;
+/// Greatest version of a bundle: 48 bits, as many as a control plane can count up in nine million years of one a second.
+pub const VERSION_MAX: u64 = (1 << 48) - 1;
 
 /// A bundle, and what is left out of it.
 #[derive(Clone, Debug, Default)]

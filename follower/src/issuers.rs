@@ -3,15 +3,19 @@
 //! Keys are fetched at the start, then every few minutes, and when a token comes with a kid that nobody knows. Such
 //! tokens can be made by anybody, so what they cause is bounded: one fetch in [`UNKNOWN_KID_EVERY`], however many come.
 //!
-//! **Invariant:** a fetch that fails leaves the keys of before, until they are too old.
+//! Keys are kept on disk too: an agent that starts while an issuer cannot be reached uses those that were fetched last.
+//!
+//! **Invariant:** a fetch that fails leaves the keys of before, until they are too old; a restart makes none younger.
 
 use std::time::{Duration, Instant};
 
 use portcullis_wire::{Issuer, JwkSet};
 use serde::Deserialize;
 
-use super::bundle::read_keys;
-use super::plane::{Plane, PlaneError};
+use crate::PlaneError;
+use crate::bundle::read_keys;
+use crate::kept_keys::{KeptKeys, KeptRow};
+use crate::plane::Plane;
 
 /// An issuer of this host's own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -34,6 +38,9 @@ pub struct IssuerConfig {
 pub(crate) struct Issuers {
     rows: Vec<Row>,
     every: Duration,
+    kept: Option<KeptKeys>,
+    /// What went wrong with the file.
+    trouble: Option<String>,
 }
 
 #[derive(Debug)]
@@ -71,8 +78,13 @@ const WHAT: &str = "reading an issuer's keys";
 // === impl Issuers ===
 
 impl Issuers {
-    /// Keys are fetched anew this often.
-    pub(crate) fn new(configs: Vec<IssuerConfig>, every: Duration) -> Issuers {
+    /// Keys are fetched anew this often. `now_s`: no kept key is younger.
+    pub(crate) fn new(
+        configs: Vec<IssuerConfig>,
+        every: Duration,
+        kept: Option<KeptKeys>,
+        now_s: u64,
+    ) -> Issuers {
         let row = |config: IssuerConfig| Row {
             jwks_uri: config.jwks_uri.clone(),
             config,
@@ -82,7 +94,24 @@ impl Issuers {
             fetched_s: None,
             tried: None,
         };
-        Issuers { rows: configs.into_iter().map(row).collect(), every }
+        let mut rows: Vec<Row> = configs.into_iter().map(row).collect();
+        let mut trouble = None;
+        match kept.as_ref().filter(|_| !rows.is_empty()).map(KeptKeys::read) {
+            Some(Ok(found)) => found.into_iter().for_each(|one| {
+                // Whom to trust is said by the settings; the file only has their keys.
+                if let Some(row) = rows.iter_mut().find(|row| row.is_of(&one)) {
+                    row.use_kept(one, now_s);
+                }
+            }),
+            Some(Err(error)) => trouble = Some(error.to_string()),
+            None => {}
+        }
+        Issuers { rows, every, kept, trouble }
+    }
+
+    /// Whether there are keys of everybody.
+    pub(crate) fn have_keys(&self) -> bool {
+        self.rows.iter().all(|row| row.fetched_s.is_some())
     }
 
     /// Questions for keys that are due. They are asked without holding this, because answers may take long.
@@ -101,7 +130,14 @@ impl Issuers {
 
     /// Takes the answer to a question; whether keys changed.
     pub(crate) fn took(&mut self, question: &Question, answer: Result<Keys, PlaneError>, now_s: u64) -> bool {
-        self.rows.get_mut(question.at).is_some_and(|row| row.took(answer, now_s))
+        let Some(row) = self.rows.get_mut(question.at) else { return false };
+        let before = row.fetched_s;
+        let changed = row.took(answer, now_s);
+        if let Some(kept) = self.kept.as_ref().filter(|_| changed || row.fetched_s != before) {
+            let rows: Vec<KeptRow> = self.rows.iter().filter_map(Row::to_keep).collect();
+            self.trouble = kept.write(&rows).err().map(|error| error.to_string());
+        }
+        changed
     }
 
     /// The issuers as a bundle holds them. Keys of before `oldest_s` are left out.
@@ -123,13 +159,37 @@ impl Issuers {
 
     /// What is left out, and what went wrong at the last fetch.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.rows.iter().flat_map(|row| row.problems.iter().chain(&row.error).cloned()).collect()
+        let of_rows = self.rows.iter().flat_map(|row| row.problems.iter().chain(&row.error));
+        of_rows.chain(&self.trouble).cloned().collect()
     }
 }
 
 // === impl Row ===
 
 impl Row {
+    /// Whether the keys were fetched for this row, as it is configured now.
+    fn is_of(&self, kept: &KeptRow) -> bool {
+        let uri = self.config.jwks_uri.as_ref();
+        self.config.issuer == kept.issuer && uri.is_none_or(|uri| *uri == kept.jwks_uri)
+    }
+
+    fn use_kept(&mut self, kept: KeptRow, now_s: u64) {
+        let KeptRow { issuer: _, jwks_uri, jwks, fetched_s } = kept;
+        self.jwks_uri = Some(jwks_uri);
+        self.keys = jwks;
+        // A clock that was put back makes keys no younger than now.
+        self.fetched_s = Some(fetched_s.min(now_s));
+    }
+
+    fn to_keep(&self) -> Option<KeptRow> {
+        Some(KeptRow {
+            issuer: self.config.issuer.clone(),
+            jwks_uri: self.jwks_uri.clone()?,
+            jwks: self.keys.clone(),
+            fetched_s: self.fetched_s?,
+        })
+    }
+
     fn is_young(&self, oldest_s: u64) -> bool {
         self.fetched_s.is_some_and(|at| at >= oldest_s)
     }

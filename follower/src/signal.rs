@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lock;
+use crate::lock;
 
 /// Something that is waited for: set once or again and again, by whoever knows.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub struct Signal {
     set: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
@@ -17,22 +17,25 @@ pub(super) struct Signal {
 // === impl Signal ===
 
 impl Signal {
-    pub(super) fn set(&self) {
+    /// Sets it.
+    pub fn set(&self) {
         let _held = lock(&self.lock);
         self.set.store(true, Ordering::Release);
         self.wake.notify_all();
     }
 
-    pub(super) fn clear(&self) {
+    /// Unsets it.
+    pub fn clear(&self) {
         self.set.store(false, Ordering::Release);
     }
 
-    pub(super) fn is_set(&self) -> bool {
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }
 
     /// Waits until it is set, for so long at most; whether it is.
-    pub(super) fn wait(&self, time: Duration) -> bool {
+    pub fn wait(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut held = lock(&self.lock);
         while !self.is_set() {

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_wire::AccessLog;
 
-use super::plane::{Batch, Numbers, Plane, PlaneError};
+use crate::PlaneError;
+use crate::plane::{Batch, Numbers, Plane};
 
 mod spool;
 
@@ -37,7 +38,7 @@ pub(crate) struct Logs {
 
 /// How many records went where.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Taken by the control plane, since this agent began.
     pub sent: u64,
     /// Waiting.

@@ -11,7 +11,7 @@ struct Dir(PathBuf);
 
 impl Dir {
     fn new() -> Dir {
-        Dir(std::env::temp_dir().join(format!("pc-spool-{:x}", super::super::clock::random_u64())))
+        Dir(std::env::temp_dir().join(format!("pc-spool-{:x}", crate::backoff::random_u64())))
     }
 }
 

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::clock::random_u64;
-use super::super::plane::Numbers;
 use super::{Chunk, Counts, KernelLoss, SpoolConfig};
+use crate::backoff::random_u64;
+use crate::plane::Numbers;
 
 /// The spool.
 #[derive(Debug)]

@@ -1,17 +1,18 @@
 //! Keeps the configuration on disk, on a thread of its own.
 //!
 //! **Invariant:** nobody who brings a configuration into force waits for the disk: the next change may be a revocation.
-//! **Invariant:** when the agent ends in order, the file holds the last configuration that was in force.
+//! **Invariant:** when the following ends in order, the file holds the last configuration that was in force.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::bundle::Read;
-use super::cache::{Cache, CacheError};
-use super::lock;
+use crate::CacheError;
+use crate::cache::{Cache, Cached};
+use crate::lock;
+use crate::signature::BundleKey;
 
 /// A file, and what is to be written to it.
 #[derive(Debug)]
-pub(super) struct Keep {
+pub(crate) struct Keep {
     cache: Cache,
     due: Mutex<Due>,
     wake: Condvar,
@@ -20,9 +21,9 @@ pub(super) struct Keep {
 #[derive(Debug, Default)]
 struct Due {
     /// The newest configuration, if the file does not hold it yet. Those that it replaced are not written at all.
-    text: Option<Vec<u8>>,
+    new: Option<Signed>,
     /// It could not be written, and is tried again when it is confirmed.
-    again: Option<Vec<u8>>,
+    again: Option<Signed>,
     /// What the file holds is still the configuration.
     confirm: bool,
     /// Why the last attempt failed.
@@ -30,49 +31,56 @@ struct Due {
     end: bool,
 }
 
+/// A bundle as it was sent.
+#[derive(Debug)]
+struct Signed {
+    signature: Option<String>,
+    text: Vec<u8>,
+}
+
 // === impl Keep ===
 
 impl Keep {
-    pub(super) fn new(cache: Cache) -> Keep {
+    pub(crate) fn new(cache: Cache) -> Keep {
         Keep { cache, due: Mutex::default(), wake: Condvar::new() }
     }
 
     /// What the file holds; see [`Cache::read`].
-    pub(super) fn read(&self) -> Result<Option<(Read, u64)>, CacheError> {
-        self.cache.read()
+    pub(crate) fn read(&self, key: Option<(&BundleKey, &str)>) -> Result<Option<Cached>, CacheError> {
+        self.cache.read(key)
     }
 
     /// Has the file replaced, soon.
-    pub(super) fn write(&self, text: Vec<u8>) {
+    pub(crate) fn write(&self, signature: Option<String>, text: Vec<u8>) {
         let mut due = lock(&self.due);
-        due.text = Some(text);
+        due.new = Some(Signed { signature, text });
         self.wake.notify_one();
     }
 
     /// Has it noted that the file is up to date, soon.
-    pub(super) fn confirm(&self) {
+    pub(crate) fn confirm(&self) {
         lock(&self.due).confirm = true;
         self.wake.notify_one();
     }
 
     /// Why the file does not hold the configuration, if it could not be written.
-    pub(super) fn failed(&self) -> Option<String> {
+    pub(crate) fn failed(&self) -> Option<String> {
         lock(&self.due).failed.clone()
     }
 
     /// Lets [`Keep::run`] return when everything is written.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         lock(&self.due).end = true;
         self.wake.notify_one();
     }
 
     /// Writes what is due, until the end.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut due = lock(&self.due);
         loop {
             let confirm = std::mem::take(&mut due.confirm);
-            let text = due.text.take().or_else(|| due.again.take_if(|_| confirm));
-            if text.is_none() && !confirm {
+            let bundle = due.new.take().or_else(|| due.again.take_if(|_| confirm));
+            if bundle.is_none() && !confirm {
                 if due.end {
                     return;
                 }
@@ -80,13 +88,13 @@ impl Keep {
                 continue;
             }
             drop(due);
-            let done = match &text {
-                Some(text) => self.cache.write(text),
+            let done = match &bundle {
+                Some(Signed { signature, text }) => self.cache.write(signature.as_deref(), text),
                 None => self.cache.confirm(),
             };
             due = lock(&self.due);
             due.failed = done.err().map(|error| error.to_string());
-            due.again = text.filter(|_| due.failed.is_some());
+            due.again = bundle.filter(|_| due.failed.is_some());
         }
     }
 }
@@ -103,7 +111,7 @@ mod tests {
 
     impl Dir {
         fn new() -> Dir {
-            let name = format!("pc-keep-{}", super::super::clock::random_u64());
+            let name = format!("pc-keep-{}", crate::backoff::random_u64());
             let dir = Dir(std::env::temp_dir().join(name));
             fs::create_dir_all(&dir.0).unwrap();
             dir
@@ -126,7 +134,7 @@ mod tests {
     }
 
     fn version(keep: &Keep) -> Option<u64> {
-        keep.read().unwrap().map(|(read, _)| read.bundle.version)
+        keep.read(None).unwrap().map(|cached| cached.read.bundle.version)
     }
 
     #[test]
@@ -136,7 +144,7 @@ mod tests {
         run(&keep, || {
             keep.confirm();
             for version in 1..=50 {
-                keep.write(format!("{{\"version\": {version}}}").into_bytes());
+                keep.write(None, format!("{{\"version\": {version}}}").into_bytes());
             }
         });
         assert_eq!((version(&keep), keep.failed()), (Some(50), None));
@@ -148,7 +156,7 @@ mod tests {
         let place = dir.0.join("place");
         fs::write(&place, "in the way").unwrap();
         let keep = Keep::new(Cache::new(place.join("bundle")));
-        run(&keep, || keep.write(br#"{"version": 7}"#.to_vec()));
+        run(&keep, || keep.write(None, br#"{"version": 7}"#.to_vec()));
         assert!(keep.failed().unwrap().contains("cannot keep the configuration"));
         fs::remove_file(&place).unwrap();
         run(&keep, || keep.confirm());
