@@ -23,6 +23,7 @@ mod clock;
 mod diag;
 mod error;
 mod events;
+mod heads;
 mod live;
 mod map;
 mod object;
@@ -63,6 +64,9 @@ pub struct Config {
     pub deny_mode: Option<DenyMode>,
     /// How often events are collected.
     pub poll: Duration,
+    /// A request's head that is not complete within this is given up, with its connection. Servers have limits of the same
+    /// order; those whose reads block and that have none would wait for ever.
+    pub head_within: Duration,
     /// Added to the machine's clock, ns: for harnesses that move time. 0 on anything else.
     pub clock_offset_ns: i64,
     /// Configurations that may be in force when the instance is taken over: what the numbers in events mean that were
@@ -125,6 +129,7 @@ impl Config {
             limits: Limits::default(),
             deny_mode: None,
             poll: Duration::from_millis(5),
+            head_within: Duration::from_secs(30),
             clock_offset_ns: 0,
             known: Vec::new(),
         }

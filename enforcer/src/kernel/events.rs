@@ -14,6 +14,7 @@ use portcullis_wire::AccessLog;
 
 use super::diag::Diag;
 use super::error::KernelError;
+use super::heads::Heads;
 use super::map::Maps;
 use super::responder::ring;
 use super::{Config, Records, adopt, clock, sweep};
@@ -51,6 +52,8 @@ struct Worker {
     clock_read: Instant,
     swept: Instant,
     diag: Diag,
+    heads: Heads,
+    head_within: Duration,
 }
 
 /// Generations of which the tables are kept: events come a little later than the change.
@@ -91,6 +94,8 @@ impl Keeper {
             clock_read: Instant::now(),
             swept: Instant::now(),
             diag: Diag::default(),
+            heads: Heads::default(),
+            head_within: config.head_within,
         };
         worker.publish_clock();
         let poll = config.poll;
@@ -204,8 +209,9 @@ impl Worker {
         }
     }
 
-    /// What time ends: websockets whose token has expired, and what is kept of adopted connections.
+    /// What time ends: heads that do not become complete, websockets whose token has expired, and what is kept of adopted connections.
     fn sweep(&mut self) -> Result<(), KernelError> {
+        self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within)?;
         let now_s = self.shared.now_s();
         sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
         let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);

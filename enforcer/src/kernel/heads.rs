@@ -3,16 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use portcullis_bpf::abi::Port;
-
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
 use super::sweep::{conn, enforces};
-
-/// A head has so long to be complete. Servers have limits of the same order; those whose reads block and that have none would
-/// wait for ever.
-pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 
 /// When the parts of heads in `pc_heads` were first seen.
 #[derive(Debug, Default)]

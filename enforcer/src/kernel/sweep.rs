@@ -62,13 +62,15 @@ pub(crate) fn token(tunnel: &Tunnel) -> &[u8] {
     tunnel.token.get(..tunnel.len as usize).unwrap_or_default()
 }
 
-fn enforces(maps: &Maps, port: u16) -> Result<bool, KernelError> {
+/// Whether some rule of the port enforces.
+pub(crate) fn enforces(maps: &Maps, port: u16) -> Result<bool, KernelError> {
     let about = maps.get("pc_ports")?.get::<u32, Port>(&u32::from(port));
     let about = about.map_err(KernelError::system("read pc_ports"))?;
     Ok(about.is_some_and(|about| about.flags & port_flag::ENFORCE != 0))
 }
 
-fn conn(maps: &Maps, cookie: u64) -> Result<Option<Conn>, KernelError> {
+/// The state of a connection.
+pub(crate) fn conn(maps: &Maps, cookie: u64) -> Result<Option<Conn>, KernelError> {
     maps.get("pc_conns")?.get(&cookie).map_err(KernelError::system("read pc_conns"))
 }
 

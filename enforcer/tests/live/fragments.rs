@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::kernel::DenyMode;
-use portcullis_testkit::need;
-use portcullis_wire::Mode;
+use portcullis_testkit::{eventually, need};
+use portcullis_wire::{Mode, Policy};
 
 use crate::app::{App, await_readable};
 use crate::client::{Client, get};
@@ -223,6 +223,47 @@ fn a_read_that_blocks_gets_nothing_of_a_head_that_is_not_decided() {
     }
     world.restart();
     assert_eq!(world.stats().passed_bytes, 0, "{:?}", world.stats());
+}
+
+/// Clients that never end their head take no room for ever.
+#[test]
+fn a_head_that_never_ends_is_cut_off() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("endless", |config| {
+        config.head_within = Duration::from_secs(1);
+        config.limits.split_heads = 8;
+    });
+    let (blocking, other) = (App::local(), App::nonblocking());
+    let monitored = App::local();
+    let of = |app: &App, mode| Policy { id: app.port().to_string(), ..policy(app.port(), mode) };
+    world.apply(vec![of(&blocking, Mode::Enforce), of(&other, Mode::Enforce), of(&monitored, Mode::Monitor)]);
+    let head = get("/a", Some(&world.role("reader")));
+    let (part, rest) = head.split_at(30);
+    let open = |addr| {
+        let mut client = accepted(addr);
+        client.send(part);
+        client
+    };
+    let mut watched = open(monitored.addr);
+    let mut clients: Vec<Client> = (0..7).map(|n| open([&blocking, &other][n % 2].addr)).collect();
+    // Heads in parts have no room now; others have.
+    eventually("no room", Duration::from_secs(1), || {
+        let mut client = open(blocking.addr);
+        client.timeout(Duration::from_millis(100));
+        client.response().ok().filter(|response| response.status == 503)
+    });
+    assert_eq!(Client::connect(blocking.addr).ask(&head).status, 200);
+    for client in &mut clients {
+        client.timeout(Duration::from_secs(5));
+        assert!(client.ends(), "the connection stays");
+    }
+    // There is room again, and monitoring ended nothing.
+    let mut client = open(blocking.addr);
+    client.send(rest);
+    assert_eq!(client.response().expect("an answer").status, 200);
+    watched.send(rest);
+    assert_eq!(watched.response().expect("an answer").status, 200);
+    assert_eq!((blocking.requests(), other.requests()), (2, 0));
 }
 
 /// How the last of the requests below ends.
