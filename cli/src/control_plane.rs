@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use portcullis_mock_control_plane::{Config, ControlPlane, Plan, TenantConfig};
-use portcullis_scenarios::{publish_policies, spec};
+use portcullis_mock_control_plane::{Config, ControlPlane, Plan, TenantConfig, TlsFiles};
+use portcullis_scenarios::spec;
 
 use crate::{Exit, output};
 
@@ -16,6 +16,7 @@ Examples:
   portcullis control-plane --api-key sesame --policy policy.yaml
   portcullis control-plane --api-key sesame --test-api
   portcullis control-plane --api-key sesame --state plane.db --plan scale
+  portcullis control-plane --api-key sesame --tls-cert chain.pem --tls-key key.pem --url https://plane.example:8787
   curl -H 'X-API-Key: sesame' http://127.0.0.1:8787/manage/v1/acme/access/policies
   curl -d '{\"claims\":{\"roles\":[\"reader\"]}}' http://127.0.0.1:8787/v1/acme/test/mint
 
@@ -24,6 +25,15 @@ pub struct Args {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
+    /// Serve HTTPS with this certificate chain, PEM, the server's own certificate first
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Where clients reach it: begins issuer names and links [default: the listening address, or what the state says]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
+    url: Option<String>,
     /// Tenant, as it stands in the URLs
     #[arg(long, env = "AUTHFI_TENANT", default_value = "acme")]
     tenant: String,
@@ -80,9 +90,32 @@ impl From<PlanName> for Plan {
     }
 }
 
+/// A URL that paths can be appended to.
+fn base_url(text: &str) -> Result<String, String> {
+    let base = text.trim_end_matches('/');
+    let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['?', '#', ' ', '@']) => Ok(base.to_owned()),
+        Some(_) | None => Err("write http:// or https://, a host, and a port if need be".to_owned()),
+    }
+}
+
 pub fn control_plane(args: Args) -> Exit {
-    let Args { listen, tenant, api_key, audience, leeway_s, policy, state, plan, test_api, print_openapi } =
-        args;
+    let Args {
+        listen,
+        tls_cert,
+        tls_key,
+        url,
+        tenant,
+        api_key,
+        audience,
+        leeway_s,
+        policy,
+        state,
+        plan,
+        test_api,
+        print_openapi,
+    } = args;
     if print_openapi {
         output::print(&format!("{:#}\n", portcullis_mock_control_plane::openapi()))?;
         return Ok(0);
@@ -97,21 +130,28 @@ pub fn control_plane(args: Args) -> Exit {
     }
     let row = TenantConfig {
         name: tenant.clone(),
-        api_key: api_key.clone(),
+        api_key,
         audiences: audience,
         leeway_s,
         plan: plan.map(Plan::from),
     };
-    let config = Config { listen, tenants: vec![row], test_api, state, ..Config::default() };
+    let tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    let issuer_base = url.clone();
+    let config =
+        Config { listen, tls, issuer_base, tenants: vec![row], test_api, state, ..Config::default() };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let mut server = ControlPlane::start(config).await.context("starting the control plane")?;
-        publish_policies(server.addr(), &tenant, &api_key, &policies).await?;
-        let url = server.url();
+        let count = policies.len();
+        for policy in policies {
+            let name = policy.name.clone();
+            let published = server.publish(&tenant, policy).await;
+            published.map_err(|problem| anyhow::anyhow!("policy `{name}`: {}", problem.detail))?;
+        }
+        let url = url.unwrap_or_else(|| server.url());
         output::print(&format!(
-            "control plane: {url}\ntenant {tenant}: {} policies, keys at {url}/v1/{tenant}/.well-known/jwks.json\n",
-            policies.len()
+            "control plane: {url}\ntenant {tenant}: {count} policies, keys at {url}/v1/{tenant}/.well-known/jwks.json\n",
         ))?;
         tokio::select! {
             ended = server.wait() => ended.context("serving")?,

@@ -50,23 +50,6 @@ fn identity_in_the_kernel() {
     holds("kernel", &IDENTITY);
 }
 
-/// That the denial comes, with push and without; how soon is for `cargo xtask bench offboarding` to say.
-#[test]
-fn a_deactivated_user_is_denied_on_an_open_connection() {
-    need!(Bpf, BpfFs, Cgroup2);
-    for (args, runs) in
-        [(&["--runs", "10"][..], 10), (&["--runs", "3", "--no-push", "--poll-ms", "500"][..], 3)]
-    {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        let output =
-            command.args(["offboarding", "--format", "json", "--deadline-ms", "30000"]).args(args).output();
-        let output = output.expect("the command starts");
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(found["runs"], runs, "{found}");
-    }
-}
-
 #[test]
 fn monitor_vs_enforce_on_the_proxy() {
     need!(Nginx);

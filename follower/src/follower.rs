@@ -14,6 +14,7 @@ use portcullis_wire::{AccessLog, Bundle, Reason};
 use crate::backoff::Backoff;
 use crate::config::{FollowConfig, PlaneConfig};
 use crate::issuers::{Question, UNKNOWN_KID_EVERY};
+use crate::keep::Keep;
 use crate::logs::{Counts, Logs};
 use crate::plane::Plane;
 use crate::signal::Signal;
@@ -51,6 +52,8 @@ pub struct Follower<E> {
     plane: Plane,
     wanted: Mutex<Wanted>,
     engine: Mutex<Option<E>>,
+    /// What is on disk.
+    kept: Option<Arc<Keep>>,
     logs: Arc<Logs>,
     unknown_kid: Arc<Signal>,
     error: Mutex<Option<String>>,
@@ -119,9 +122,12 @@ impl<E: Engine + 'static> Follower<E> {
             plane.trust().address(url).map_err(PlaneError::from)?;
         }
         let logs = Arc::new(Logs::new(spool.as_ref())?);
+        let kept = cache.map(|path| Arc::new(Keep::new(path)));
+        let wanted = Wanted::new(kept.clone(), issuers, issuers_every, key_age_max, now_s);
         Ok(Follower {
             plane,
-            wanted: Mutex::new(Wanted::new(cache, issuers, issuers_every, key_age_max, now_s)),
+            wanted: Mutex::new(wanted),
+            kept,
             engine: Mutex::new(None),
             logs,
             unknown_kid: Arc::default(),
@@ -175,6 +181,7 @@ impl<E: Engine + 'static> Follower<E> {
             self.thread("pc-poll", Self::poll)?,
             self.thread("pc-report", Self::report)?,
             self.thread("pc-keys", Self::keys)?,
+            self.thread("pc-keep", Self::keep)?,
         ];
         if self.every.push {
             drop(self.thread("pc-push", Self::push)?);
@@ -192,6 +199,11 @@ impl<E: Engine + 'static> Follower<E> {
     pub fn stop(&self) {
         self.stop.set();
         self.unknown_kid.set();
+        if let Some(kept) = &self.kept {
+            // A configuration that is coming into force is kept too; there is none after it.
+            drop(lock(&self.wanted));
+            kept.end();
+        }
     }
 
     /// Set when it was told to end.
@@ -260,6 +272,12 @@ impl<E: Engine + 'static> Follower<E> {
         state.refused_version = self.refused.version.load(Ordering::Relaxed);
         state.records = self.logs.counts();
         state
+    }
+
+    fn keep(&self) {
+        if let Some(kept) = &self.kept {
+            kept.run();
+        }
     }
 
     fn poll(&self) {

@@ -20,6 +20,7 @@ mod file;
 mod follower;
 mod identity;
 mod issuers;
+mod keep;
 mod kept_keys;
 mod logs;
 mod plane;

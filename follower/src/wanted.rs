@@ -2,22 +2,22 @@
 //! that are too old.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_wire::{Bundle, JwkSet};
 
 use crate::bundle::Read;
-use crate::cache::{Cache, Cached};
+use crate::cache::Cached;
 use crate::follower::{Engine, NowS, State};
-use crate::issuers::{IssuerConfig, Issuers, Keys, Question};
-use crate::kept_keys::KeptKeys;
+use crate::issuers::{IssuerConfig, Issuers, Keys, Question, Took};
+use crate::keep::Keep;
 use crate::plane::{Fetched, Plane};
 use crate::{CacheError, FollowError, PlaneError};
 
 /// The configuration as it is kept.
 pub(crate) struct Wanted {
-    cache: Option<Cache>,
+    kept: Option<Arc<Keep>>,
     issuers: Issuers,
     key_age_max: Option<Duration>,
     now_s: NowS,
@@ -39,20 +39,16 @@ const PLANE: &str = "the control plane";
 
 impl Wanted {
     pub(crate) fn new(
-        cache: Option<PathBuf>,
+        kept: Option<Arc<Keep>>,
         issuers: Vec<IssuerConfig>,
         issuers_every: Duration,
         key_age_max: Option<Duration>,
         now_s: NowS,
     ) -> Wanted {
-        let kept = cache.as_ref().map(|path| {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push(".keys");
-            KeptKeys::new(path.with_file_name(name))
-        });
+        let keys = kept.as_ref().filter(|_| !issuers.is_empty()).map(|kept| kept.read_keys());
         Wanted {
-            cache: cache.map(Cache::new),
-            issuers: Issuers::new(issuers, issuers_every, kept, now_s()),
+            issuers: Issuers::new(issuers, issuers_every, keys.unwrap_or_default(), now_s()),
+            kept,
             key_age_max,
             now_s,
             read: None,
@@ -66,9 +62,9 @@ impl Wanted {
     /// The last good bundle of the disk. Without a pinned key, because the control plane was not asked for it yet, its
     /// checksum has to do: the file is its owner's only.
     pub(crate) fn cached(&self, plane: &Plane) -> Result<Option<Cached>, CacheError> {
-        let Some(cache) = &self.cache else { return Ok(None) };
+        let Some(kept) = &self.kept else { return Ok(None) };
         let known = plane.known();
-        cache.read(known.as_ref().and_then(|(agent, key)| Some((&**key.as_ref()?, agent.as_str()))))
+        kept.read(known.as_ref().and_then(|(agent, key)| Some((&**key.as_ref()?, agent.as_str()))))
     }
 
     /// Puts the last good bundle of the disk into force, unless the engine has a newer one.
@@ -100,8 +96,8 @@ impl Wanted {
             Fetched::Same => {
                 self.confirmed_s = Some(now_s);
                 self.age(engine)?;
-                if let Some(cache) = &self.cache {
-                    cache.confirm()?;
+                if let Some(kept) = &self.kept {
+                    kept.confirm();
                 }
                 Ok(false)
             }
@@ -117,8 +113,8 @@ impl Wanted {
                 }
                 // Only what is in force is answered with "not modified" from now on.
                 plane.accepted(tag);
-                if let Some(cache) = &self.cache {
-                    cache.write(signature.as_deref(), &text)?;
+                if let Some(kept) = &self.kept {
+                    kept.write(signature, text);
                 }
                 Ok(!known)
             }
@@ -132,7 +128,11 @@ impl Wanted {
 
     /// Takes the answer to one; whether keys changed.
     pub(crate) fn answered(&mut self, question: &Question, answer: Result<Keys, PlaneError>) -> bool {
-        self.issuers.took(question, answer, (self.now_s)())
+        let Took { changed, fetched } = self.issuers.took(question, answer, (self.now_s)());
+        if let Some(kept) = self.kept.as_ref().filter(|_| fetched) {
+            kept.write_keys(self.issuers.to_keep());
+        }
+        changed
     }
 
     /// Puts the same bundle into force with other keys.
@@ -155,6 +155,7 @@ impl Wanted {
                 format!("keys of {of}: nobody confirmed them for too long, their tokens are refused")
             }),
         );
+        state.problems.extend(self.kept.iter().flat_map(|kept| kept.failed()));
         state.config_age_s = self.confirmed_s.map(|at| (self.now_s)().saturating_sub(at));
     }
 
@@ -209,9 +210,6 @@ impl Wanted {
 
 impl fmt::Debug for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wanted")
-            .field("floor", &self.floor)
-            .field("cache", &self.cache)
-            .finish_non_exhaustive()
+        f.debug_struct("Wanted").field("floor", &self.floor).field("kept", &self.kept).finish_non_exhaustive()
     }
 }

@@ -25,6 +25,7 @@ use axum::routing::{any, get};
 use serde_json::Value;
 
 pub(crate) use self::mfa::Enrollee;
+pub(crate) use self::policies::publish;
 pub(crate) use self::scim::{Provisioner, ScimBody, ScimQuery};
 
 use self::directory::{groups, orgs, roles, users};

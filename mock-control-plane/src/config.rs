@@ -14,7 +14,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Tenants that exist from the start.
     pub tenants: Vec<TenantConfig>,
-    /// Base of the issuer names, without a trailing slash; absent: `http://` and the listening address.
+    /// Certificate and key; absent: HTTP without TLS.
+    pub tls: Option<TlsFiles>,
+    /// Base of the issuer names and links, without a trailing slash; absent: `http://` or `https://` and the listening
+    /// address, and for a tenant of the state file what it says.
     pub issuer_base: Option<String>,
     /// Whether the test interface exists: the mint, faults on demand, the movable clock. Never on anything but a
     /// test system: it makes tokens for whoever asks.
@@ -30,6 +33,15 @@ pub struct Config {
     /// File that holds the state, made if there is none; absent: the state ends with the process. What was answered
     /// survives the process's death by any signal, and the machine's. The file holds signing keys.
     pub state: Option<PathBuf>,
+}
+
+/// What clients are answered with over TLS.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate chain, PEM, the server's own first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// A tenant to create.
@@ -75,6 +87,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             tenants: vec![TenantConfig::default()],
+            tls: None,
             issuer_base: None,
             test_api: true,
             clock: Clock::system(),

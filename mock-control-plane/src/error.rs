@@ -38,6 +38,12 @@ pub enum StartError {
         /// What was said.
         reason: String,
     },
+    /// The certificate or its key cannot be used.
+    #[error("{reason}")]
+    Tls {
+        /// The file, what is wrong with it, and the remedy.
+        reason: String,
+    },
     /// A tenant that cannot be served.
     #[error("tenant `{tenant}`: {reason}")]
     Tenant {

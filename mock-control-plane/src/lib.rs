@@ -41,11 +41,12 @@ mod sync_log;
 mod throttle;
 mod ticket;
 mod timestamp;
+mod tls;
 mod totp;
 
 pub use api::openapi;
 pub use clock::Clock;
-pub use config::{Config, TenantConfig};
+pub use config::{Config, TenantConfig, TlsFiles};
 pub use error::StartError;
 pub use plan::Plan;
 pub use problem::{FieldError, Problem};

@@ -1,5 +1,6 @@
 //! Starting and stopping.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use portcullis_token::mint::{MintError, SigningKey};
+use portcullis_wire::Policy;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +21,7 @@ use crate::config::ACCESS_TOKEN_TTL_MAX_S;
 use crate::faults::Faults;
 use crate::rotation::rotate_due;
 use crate::store::{Journal, Store, StoreGuard, Tenant};
+use crate::tls::{Secured, acceptor};
 use crate::{Clock, Config, Problem, StartError, TenantConfig, api};
 
 /// The control plane; see [`ControlPlane::start`].
@@ -26,9 +29,10 @@ use crate::{Clock, Config, Problem, StartError, TenantConfig, api};
 pub struct ControlPlane;
 
 /// A running control plane. Dropping the handle stops it too, without waiting.
-#[derive(Debug)]
 pub struct Handle {
     addr: SocketAddr,
+    scheme: &'static str,
+    shared: Shared,
     stop: watch::Sender<bool>,
     task: JoinHandle<io::Result<()>>,
     journal: Option<Journal>,
@@ -76,6 +80,7 @@ impl ControlPlane {
         let Config {
             listen,
             tenants,
+            tls,
             issuer_base,
             test_api,
             clock,
@@ -84,6 +89,9 @@ impl ControlPlane {
             password_rounds,
             state,
         } = config;
+        let acceptor = tls.as_ref().map(acceptor).transpose();
+        let acceptor = acceptor.map_err(|reason| StartError::Tls { reason })?;
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let listener =
             TcpListener::bind(listen).await.map_err(|source| StartError::Bind { addr: listen, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr: listen, source })?;
@@ -109,20 +117,34 @@ impl ControlPlane {
             limits: Limits { access_token_ttl_s, session_ttl_s, password_rounds },
             stopping: stopping.clone(),
         };
+        let own = format!("{scheme}://{addr}");
         for tenant in tenants {
-            shared.configure(tenant, issuer_base.as_deref(), addr)?;
+            shared.configure(tenant, issuer_base.as_deref(), &own)?;
         }
         shared.durable().await.map_err(|problem| StartError::Write { reason: problem.detail })?;
         tokio::spawn(tick(shared.clone()));
-        let router = api::router(shared, test_api);
+        let router = api::router(shared.clone(), test_api);
         let task = tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
+            let stop = stopped(stopping);
+            match acceptor {
+                Some(acceptor) => {
+                    let listener = Secured::new(listener, addr, acceptor);
+                    axum::serve(listener, router).with_graceful_shutdown(stop).await
+                }
+                None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+            }
         });
-        Ok(Handle { addr, stop, task, journal })
+        Ok(Handle { addr, scheme, shared, stop, task, journal })
     }
 }
 
 // === impl Handle ===
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
 
 impl Handle {
     /// Where it listens.
@@ -134,13 +156,24 @@ impl Handle {
     /// Base URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
+    }
+
+    /// Creates a policy of a tenant as the management interface does; one that is there already, by its identifier or
+    /// without one by its name, is replaced.
+    ///
+    /// # Errors
+    /// What the management interface would answer.
+    pub async fn publish(&self, tenant: &str, policy: Policy) -> Result<Policy, Problem> {
+        let policy = api::publish(self.shared.store().tenant_mut(tenant)?, policy)?;
+        self.shared.durable().await.map(|()| policy)
     }
 
     /// Stops listening, ends idle and waiting connections, and waits a few seconds for requests in progress.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        let Handle { addr: _, stop: _, mut task, journal } = self;
+        let Handle { addr: _, scheme: _, shared, stop: _, mut task, journal } = self;
+        drop(shared);
         // After `wait` has seen the end there is nothing left to wait for.
         if !task.is_finished() && timeout(GRACE, &mut task).await.is_err() {
             // A client that sends half a request and then nothing does not hold us up.
@@ -196,7 +229,7 @@ impl Shared {
         &self,
         config: TenantConfig,
         issuer_base: Option<&str>,
-        addr: SocketAddr,
+        own: &str,
     ) -> Result<(), StartError> {
         let name = config.name.clone();
         check(&config)?;
@@ -205,7 +238,7 @@ impl Shared {
         let fits = if store.tenant(&name).is_ok() && store.was_loaded(&name) {
             store.configure(config, issuer)
         } else {
-            let issuer = issuer.unwrap_or_else(|| format!("http://{addr}/v1/{name}"));
+            let issuer = issuer.unwrap_or_else(|| format!("{own}/v1/{name}"));
             let failed = |e: MintError| StartError::Key { tenant: name.clone(), reason: e.to_string() };
             let key = SigningKey::generate_rs256(2048).map_err(failed)?;
             let bundle_key = SigningKey::generate_es256().map_err(failed)?;

@@ -24,7 +24,7 @@ mod world;
 
 pub use engine::EngineKind;
 pub use error::FileProblem;
-pub use plane::{access_log, publish as publish_policies};
+pub use plane::access_log;
 pub use progress::Progress;
 pub use run::{RunConfig, run_files};
 pub use world::{Commands, SyncWay};

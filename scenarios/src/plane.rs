@@ -37,25 +37,6 @@ pub(crate) struct LogPage {
     pub next: u64,
 }
 
-/// Creates policies at a control plane, with an API key of the tenant; one that is there already, by its identifier or
-/// without one by its name, is replaced.
-pub async fn publish(addr: SocketAddr, tenant: &str, api_key: &str, policies: &[Policy]) -> Result<()> {
-    let plane = Plane::new(addr, tenant, api_key);
-    let there = plane.policies().await.context("reading the policies that are there")?;
-    for policy in policies {
-        let same = |other: &&Policy| match policy.id.as_str() {
-            "" => other.name == policy.name,
-            id => other.id == id,
-        };
-        let known = there.iter().find(same);
-        let id = known.map_or_else(|| policy.id.clone(), |known| known.id.clone());
-        let policy = Policy { id, ..policy.clone() };
-        let put = plane.put_policy(&policy, known.is_some()).await;
-        put.with_context(|| format!("policy `{}`", policy.name))?;
-    }
-    Ok(())
-}
-
 /// Reads the whole access log of a control plane, with an API key of the tenant.
 pub async fn access_log(addr: SocketAddr, tenant: &str, api_key: &str) -> Result<Vec<AccessLog>> {
     Ok(Plane::new(addr, tenant, api_key).logs(0).await?.logs)
@@ -80,17 +61,6 @@ impl Plane {
         let body =
             json!({ "hostname": "scenario", "agent_version": env!("CARGO_PKG_VERSION"), "os": "linux" });
         self.call("POST", &path, Some(&body)).await
-    }
-
-    /// The policies.
-    async fn policies(&self) -> Result<Vec<Policy>> {
-        #[derive(Deserialize)]
-        struct Listing {
-            policies: Vec<Policy>,
-        }
-        let path = format!("/manage/v1/{}/access/policies", self.tenant);
-        let Listing { policies } = self.call("GET", &path, None).await?;
-        Ok(policies)
     }
 
     /// Creates the policy, or replaces the one with its identifier.

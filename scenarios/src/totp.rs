@@ -1,5 +1,8 @@
 //! An authenticator app: codes of RFC 6238 from a secret as people type it. Not the control plane's own code: an error
-//! there must not be made here too.
+//! there must not be made here too. Where `oathtool` of the OATH Toolkit is installed the codes are its own.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::hmac;
@@ -8,6 +11,8 @@ use aws_lc_rs::hmac;
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticator {
     secret: Vec<u8>,
+    /// The same, for `oathtool`, if it is installed.
+    outside: Option<String>,
     /// Time step of the last code that was shown: a code is good once (RFC 6238 section 5.2).
     used: Option<u64>,
 }
@@ -35,7 +40,8 @@ impl Authenticator {
             }
         }
         ensure!(!secret.is_empty(), "the secret is empty");
-        Ok(Authenticator { secret, used: None })
+        let outside = has_oathtool().then(|| base32.to_owned());
+        Ok(Authenticator { secret, outside, used: None })
     }
 
     /// The code of now, or the next one if that was used: verifiers take a neighbouring step's.
@@ -47,7 +53,19 @@ impl Authenticator {
             "the codes of this half minute are used up; put a `clock` step before this one"
         );
         self.used = Some(step);
-        Ok(hotp(&self.secret, step))
+        let own = hotp(&self.secret, step);
+        let Some(secret) = &self.outside else { return Ok(own) };
+        let code = oathtool(secret, step * STEP_S)?;
+        ensure!(code == own, "oathtool shows {code}, the runner's own authenticator {own}");
+        Ok(code)
+    }
+
+    /// Whose codes they are.
+    pub(crate) fn whose(&self) -> &'static str {
+        match self.outside {
+            Some(_) => "oathtool",
+            None => "the runner's own, for want of oathtool",
+        }
     }
 
     /// A code that is none: a digit differs.
@@ -57,6 +75,25 @@ impl Authenticator {
         let codes = (0..1000).map(|n| format!("{n:06}"));
         codes.into_iter().find(|code| !right.contains(code)).unwrap_or_default()
     }
+}
+
+fn has_oathtool() -> bool {
+    let mut command = Command::new("oathtool");
+    let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn oathtool(secret: &str, at_s: u64) -> Result<String> {
+    let mut command = Command::new("oathtool");
+    command.args(["--totp", "--base32", &format!("--now=@{at_s}"), "-"]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting oathtool")?;
+    // Arguments are for every user of the machine to see.
+    let mut input = child.stdin.take().context("oathtool has no input")?;
+    writeln!(input, "{secret}").context("telling oathtool the secret")?;
+    drop(input);
+    let output = child.wait_with_output().context("waiting for oathtool")?;
+    ensure!(output.status.success(), "oathtool ended with {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// RFC 4226 section 5.3, six digits.

@@ -10,7 +10,7 @@ use crate::sh::{self, step};
 
 /// Runs `portcullis run`, with `args` or the default ones, and ends with its exit status.
 pub fn run(args: &[String]) -> Result<()> {
-    ensure(&[Need::Build, Need::Serve, Need::BpfFs])?;
+    ensure(&[Need::Build, Need::Serve, Need::Outside, Need::BpfFs])?;
     let build = step("building portcullis");
     build.run(
         &mut sh::cargo([

@@ -42,13 +42,8 @@ pub(super) async fn create(
     if tenant.policies.contains(&policy.id) {
         return Err(Problem::conflict(format!("policy `{}` exists; replace it with PUT", policy.id)));
     }
-    if tenant.policies.len() >= POLICIES_MAX {
-        return Err(Problem::conflict(format!("{POLICIES_MAX} policies exist; delete one first")));
-    }
-    check_overlap(tenant, &policy)?;
-    check_ports(tenant, &policy)?;
     let location = format!("/manage/v1/{}/access/policies/{}", manager.tenant, policy.id);
-    let policy = put(tenant, policy);
+    let policy = put(tenant, policy)?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(policy)))
 }
 
@@ -82,9 +77,7 @@ pub(super) async fn replace(
     if !tenant.policies.contains(&id) {
         return Err(gone("policy"));
     }
-    check_overlap(tenant, &policy)?;
-    check_ports(tenant, &policy)?;
-    Ok(Json(put(tenant, policy)))
+    put(tenant, policy).map(Json)
 }
 
 /// `DELETE …/policies/{policy}`
@@ -166,13 +159,28 @@ pub(super) async fn end_trial(State(shared): State<Shared>, manager: Manager) ->
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn put(tenant: &mut Tenant, policy: Policy) -> Policy {
+/// Creates a policy, or replaces the one with its identifier, or without one with its name.
+pub(crate) fn publish(tenant: &mut Tenant, mut policy: Policy) -> Result<Policy, Problem> {
+    check(&policy)?;
+    if policy.id.is_empty() {
+        let known = tenant.policies.values().find(|known| known.name == policy.name);
+        policy.id = known.map_or_else(|| secret::random("policy-"), |known| Ok(known.id.clone()))?;
+    }
+    put(tenant, policy)
+}
+
+fn put(tenant: &mut Tenant, policy: Policy) -> Result<Policy, Problem> {
+    if tenant.policies.len() >= POLICIES_MAX && !tenant.policies.contains(&policy.id) {
+        return Err(Problem::conflict(format!("{POLICIES_MAX} policies exist; delete one first")));
+    }
+    check_overlap(tenant, &policy)?;
+    check_ports(tenant, &policy)?;
     // An unchanged policy is not a new generation: agents would reload for nothing.
     if tenant.policies.get(&policy.id) != Some(&policy) {
         tenant.policies.insert(policy.id.clone(), policy.clone());
         tenant.version.bump();
     }
-    policy
+    Ok(policy)
 }
 
 fn check(policy: &Policy) -> Result<(), Problem> {

@@ -24,4 +24,5 @@ mod rotation;
 mod scim;
 mod scim_protocol;
 mod state;
+mod tls;
 mod totp;

@@ -69,6 +69,7 @@ pub(super) async fn enrol(actor: &str, world: &mut World, result: &mut StepResul
     let uri = value["uri"].as_str().filter(|_| answer.status == 200);
     let uri = uri.with_context(|| format!("mfa/enroll answered {}: {value}", answer.status))?;
     let app = Authenticator::new(secret_of_uri(uri)?)?;
+    result.notes.push(format!("authenticator: {}", app.whose()));
     world.apps.insert(actor.to_owned(), app);
     let code = code_of(actor, world).await?;
     let (answer, value) = post(world, "mfa/verify", Some(&token), &json!({ "code": code })).await?;
