@@ -9,53 +9,53 @@ use portcullis_enforcer::agent::{FollowConfig, Identity, IssuerConfig, PlaneConf
 
 /// Settings on the command line.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Control plane")]
+#[group(id = "following")]
 pub struct Flags {
     /// Base URL of the control plane: https://HOST:PORT, or http:// on this host
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = HEADING, value_name = "URL")]
     pub api_url: Option<String>,
     /// Tenant
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     pub tenant: Option<String>,
     /// Identifier from the registration; absent: that of the identity file, else it registers, with AUTHFI_API_KEY
-    #[arg(long, value_name = "ID")]
+    #[arg(long, help_heading = HEADING, value_name = "ID")]
     pub agent_id: Option<String>,
     /// Certificates (PEM) of authorities that vouch for the control plane and for issuers, besides the system's; can be
     /// given again
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub ca: Vec<PathBuf>,
     /// Speak plain HTTP to a control plane or an issuer on another host too: whoever is on the way reads the secrets, and
     /// writes the policies of an agent that does not know the bundle key
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     pub insecure_http: bool,
     /// File that keeps who this is after a registration, with the secret, and the key that configurations are signed with
     /// [default: that of --cache, with `.identity` behind it]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// The key that configurations are signed with, as a JWK: what the registration gave as `bundle_key`; absent: the
     /// control plane is believed once, and the key kept
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub bundle_key: Option<PathBuf>,
     /// How often the configuration is asked for, besides waiting for changes [default: 30000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, help_heading = HEADING, value_name = "MS")]
     pub poll_ms: Option<u64>,
     /// Do not wait for changes: ask only every poll-ms
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     pub no_push: bool,
     /// How often access records are sent [default: poll-ms, at most 1000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, help_heading = HEADING, value_name = "MS")]
     pub report_ms: Option<u64>,
     /// File that keeps the last good configuration over restarts; beside it, with `.keys` behind it, those of issuers
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub cache: Option<PathBuf>,
     /// Directory where access records wait for the control plane; absent: they wait in memory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = HEADING, value_name = "DIR")]
     pub spool: Option<PathBuf>,
     /// Most that they may take there, MiB; beyond, the oldest are lost, and counted [default: 256]
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, help_heading = HEADING, value_name = "MIB")]
     pub spool_mib: Option<u64>,
     /// Keys that nobody confirmed for this long are not used any more; 0: they are used for ever [default: 86400]
-    #[arg(long, value_name = "S")]
+    #[arg(long, help_heading = HEADING, value_name = "S")]
     pub key_age_max_s: Option<u64>,
 }
 
@@ -68,6 +68,7 @@ pub struct Settings {
     pub issuers: Vec<IssuerConfig>,
 }
 
+const HEADING: &str = "Control plane";
 const POLL_MS_DEFAULT: u64 = 30_000;
 const REPORT_MS_MAX_DEFAULT: u64 = 1_000;
 const SPOOL_MIB_DEFAULT: u64 = 256;

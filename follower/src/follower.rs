@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use portcullis_wire::{AccessLog, Bundle, Reason};
 
 use crate::backoff::Backoff;
-use crate::cache::Cache;
 use crate::config::{FollowConfig, PlaneConfig};
 use crate::issuers::{Question, UNKNOWN_KID_EVERY};
 use crate::keep::Keep;
@@ -53,7 +52,7 @@ pub struct Follower<E> {
     plane: Plane,
     wanted: Mutex<Wanted>,
     engine: Mutex<Option<E>>,
-    /// The configuration on disk.
+    /// What is on disk.
     kept: Option<Arc<Keep>>,
     logs: Arc<Logs>,
     unknown_kid: Arc<Signal>,
@@ -123,17 +122,11 @@ impl<E: Engine + 'static> Follower<E> {
             plane.trust().address(url).map_err(PlaneError::from)?;
         }
         let logs = Arc::new(Logs::new(spool.as_ref())?);
-        let kept = cache.clone().map(|path| Arc::new(Keep::new(Cache::new(path))));
+        let kept = cache.map(|path| Arc::new(Keep::new(path)));
+        let wanted = Wanted::new(kept.clone(), issuers, issuers_every, key_age_max, now_s);
         Ok(Follower {
             plane,
-            wanted: Mutex::new(Wanted::new(
-                kept.clone(),
-                cache.as_deref(),
-                issuers,
-                issuers_every,
-                key_age_max,
-                now_s,
-            )),
+            wanted: Mutex::new(wanted),
             kept,
             engine: Mutex::new(None),
             logs,
@@ -382,16 +375,6 @@ impl<E: Engine + 'static> Follower<E> {
             _ => {}
         }
         done
-    }
-}
-
-impl<E> Drop for Follower<E> {
-    /// What is due is on disk when the last of the threads has gone, and also when there was none.
-    fn drop(&mut self) {
-        if let Some(kept) = &self.kept {
-            kept.end();
-            kept.run();
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::PlaneError;
 use crate::bundle::read_keys;
-use crate::kept_keys::{KeptKeys, KeptRow};
+use crate::kept_keys::KeptRow;
 use crate::plane::Plane;
 
 /// An issuer of this host's own.
@@ -38,9 +38,6 @@ pub struct IssuerConfig {
 pub(crate) struct Issuers {
     rows: Vec<Row>,
     every: Duration,
-    kept: Option<KeptKeys>,
-    /// What went wrong with the file.
-    trouble: Option<String>,
 }
 
 #[derive(Debug)]
@@ -71,6 +68,15 @@ pub(crate) struct Keys {
     problems: Vec<String>,
 }
 
+/// What an answer did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// Keys are other ones now.
+    pub changed: bool,
+    /// They are young again.
+    pub fetched: bool,
+}
+
 /// Least time between two fetches because of unknown kids.
 pub(crate) const UNKNOWN_KID_EVERY: Duration = Duration::from_secs(5);
 const WHAT: &str = "reading an issuer's keys";
@@ -82,7 +88,7 @@ impl Issuers {
     pub(crate) fn new(
         configs: Vec<IssuerConfig>,
         every: Duration,
-        kept: Option<KeptKeys>,
+        kept: Vec<KeptRow>,
         now_s: u64,
     ) -> Issuers {
         let row = |config: IssuerConfig| Row {
@@ -95,18 +101,13 @@ impl Issuers {
             tried: None,
         };
         let mut rows: Vec<Row> = configs.into_iter().map(row).collect();
-        let mut trouble = None;
-        match kept.as_ref().filter(|_| !rows.is_empty()).map(KeptKeys::read) {
-            Some(Ok(found)) => found.into_iter().for_each(|one| {
-                // Whom to trust is said by the settings; the file only has their keys.
-                if let Some(row) = rows.iter_mut().find(|row| row.is_of(&one)) {
-                    row.use_kept(one, now_s);
-                }
-            }),
-            Some(Err(error)) => trouble = Some(error.to_string()),
-            None => {}
+        for one in kept {
+            // Whom to trust is said by the settings; the file only has their keys.
+            if let Some(row) = rows.iter_mut().find(|row| row.is_of(&one)) {
+                row.use_kept(one, now_s);
+            }
         }
-        Issuers { rows, every, kept, trouble }
+        Issuers { rows, every }
     }
 
     /// Whether there are keys of everybody.
@@ -128,16 +129,15 @@ impl Issuers {
         questions
     }
 
-    /// Takes the answer to a question; whether keys changed.
-    pub(crate) fn took(&mut self, question: &Question, answer: Result<Keys, PlaneError>, now_s: u64) -> bool {
-        let Some(row) = self.rows.get_mut(question.at) else { return false };
-        let before = row.fetched_s;
-        let changed = row.took(answer, now_s);
-        if let Some(kept) = self.kept.as_ref().filter(|_| changed || row.fetched_s != before) {
-            let rows: Vec<KeptRow> = self.rows.iter().filter_map(Row::to_keep).collect();
-            self.trouble = kept.write(&rows).err().map(|error| error.to_string());
-        }
-        changed
+    /// Takes the answer to a question.
+    pub(crate) fn took(&mut self, question: &Question, answer: Result<Keys, PlaneError>, now_s: u64) -> Took {
+        let row = self.rows.get_mut(question.at);
+        row.map_or(Took { changed: false, fetched: false }, |row| row.took(answer, now_s))
+    }
+
+    /// Everybody's keys, for the disk.
+    pub(crate) fn to_keep(&self) -> Vec<KeptRow> {
+        self.rows.iter().filter_map(Row::to_keep).collect()
     }
 
     /// The issuers as a bundle holds them. Keys of before `oldest_s` are left out.
@@ -159,8 +159,7 @@ impl Issuers {
 
     /// What is left out, and what went wrong at the last fetch.
     pub(crate) fn problems(&self) -> Vec<String> {
-        let of_rows = self.rows.iter().flat_map(|row| row.problems.iter().chain(&row.error));
-        of_rows.chain(&self.trouble).cloned().collect()
+        self.rows.iter().flat_map(|row| row.problems.iter().chain(&row.error).cloned()).collect()
     }
 }
 
@@ -194,27 +193,28 @@ impl Row {
         self.fetched_s.is_some_and(|at| at >= oldest_s)
     }
 
-    fn took(&mut self, answer: Result<Keys, PlaneError>, now_s: u64) -> bool {
+    fn took(&mut self, answer: Result<Keys, PlaneError>, now_s: u64) -> Took {
+        let nothing = Took { changed: false, fetched: false };
         let name = &self.config.issuer;
         match answer {
             // An empty set would refuse everybody: a mistake of the issuer's far more often than its wish, and one that
             // the bound on the keys' age puts right if it is not.
             Ok(Keys { set, .. }) if set.keys.is_empty() => {
                 self.error = Some(format!("issuer {name:?}: its key set is empty; the keys of before stay"));
-                false
+                nothing
             }
             Ok(Keys { uri, set, problems }) => {
                 let changed = set != self.keys || self.fetched_s.is_none();
                 (self.keys, self.problems, self.error) = (set, problems, None);
                 self.jwks_uri = Some(uri);
                 self.fetched_s = Some(now_s);
-                changed
+                Took { changed, fetched: true }
             }
             Err(error) => {
                 self.error = Some(format!("issuer {name:?}: {error}; the keys of before stay"));
                 // It may have moved.
                 self.jwks_uri = self.config.jwks_uri.clone();
-                false
+                nothing
             }
         }
     }

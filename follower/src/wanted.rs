@@ -2,7 +2,6 @@
 //! that are too old.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use portcullis_wire::{Bundle, JwkSet};
 use crate::bundle::Read;
 use crate::cache::Cached;
 use crate::follower::{Engine, NowS, State};
-use crate::issuers::{IssuerConfig, Issuers, Keys, Question};
+use crate::issuers::{IssuerConfig, Issuers, Keys, Question, Took};
 use crate::keep::Keep;
-use crate::kept_keys::KeptKeys;
 use crate::plane::{Fetched, Plane};
 use crate::{CacheError, FollowError, PlaneError};
 
@@ -42,20 +40,15 @@ const PLANE: &str = "the control plane";
 impl Wanted {
     pub(crate) fn new(
         kept: Option<Arc<Keep>>,
-        cache: Option<&Path>,
         issuers: Vec<IssuerConfig>,
         issuers_every: Duration,
         key_age_max: Option<Duration>,
         now_s: NowS,
     ) -> Wanted {
-        let keys = cache.map(|path| {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push(".keys");
-            KeptKeys::new(path.with_file_name(name))
-        });
+        let keys = kept.as_ref().filter(|_| !issuers.is_empty()).map(|kept| kept.read_keys());
         Wanted {
+            issuers: Issuers::new(issuers, issuers_every, keys.unwrap_or_default(), now_s()),
             kept,
-            issuers: Issuers::new(issuers, issuers_every, keys, now_s()),
             key_age_max,
             now_s,
             read: None,
@@ -135,7 +128,11 @@ impl Wanted {
 
     /// Takes the answer to one; whether keys changed.
     pub(crate) fn answered(&mut self, question: &Question, answer: Result<Keys, PlaneError>) -> bool {
-        self.issuers.took(question, answer, (self.now_s)())
+        let Took { changed, fetched } = self.issuers.took(question, answer, (self.now_s)());
+        if let Some(kept) = self.kept.as_ref().filter(|_| fetched) {
+            kept.write_keys(self.issuers.to_keep());
+        }
+        changed
     }
 
     /// Puts the same bundle into force with other keys.
@@ -158,7 +155,7 @@ impl Wanted {
                 format!("keys of {of}: nobody confirmed them for too long, their tokens are refused")
             }),
         );
-        state.problems.extend(self.kept.as_ref().and_then(|kept| kept.failed()));
+        state.problems.extend(self.kept.iter().flat_map(|kept| kept.failed()));
         state.config_age_s = self.confirmed_s.map(|at| (self.now_s)().saturating_sub(at));
     }
 

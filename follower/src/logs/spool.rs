@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,9 @@ impl Spool {
     pub(super) fn open(config: &SpoolConfig) -> Result<Spool, SpoolError> {
         let SpoolConfig { dir, bytes_max } = config;
         let fail = |what| move |source| SpoolError { dir: dir.display().to_string(), what, source };
-        fs::create_dir_all(dir).map_err(fail("making the directory"))?;
+        // Records say who did what.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(fail("making the directory"))?;
         let lock = File::create(dir.join("lock")).map_err(fail("making the lock file"))?;
         lock.try_lock().map_err(|error| fail("another agent uses it")(error.into()))?;
         let mut found = list(dir).map_err(fail("listing"))?;

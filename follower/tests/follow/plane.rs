@@ -230,7 +230,7 @@ pub fn at(plane: &Plane, identity: Identity) -> PlaneConfig {
 
 /// With its files in this directory.
 pub fn in_dir(config: PlaneConfig, dir: &Path) -> (PlaneConfig, FollowConfig) {
-    let follow = FollowConfig { cache: Some(dir.join("bundle")), ..FollowConfig::default() };
+    let follow = FollowConfig { cache: Some(dir.join("bundle")), push: false, ..FollowConfig::default() };
     (PlaneConfig { identity_file: Some(dir.join("identity")), ..config }, follow)
 }
 
@@ -240,6 +240,14 @@ pub fn begun(config: PlaneConfig, follow: FollowConfig) -> (Follower<Notes>, Not
     let notes = Notes::default();
     follower.begin(notes.clone());
     (follower, notes)
+}
+
+/// Returns when what has to be on disk is there.
+pub fn end(follower: Follower<Notes>) {
+    let follower = Arc::new(follower);
+    let threads = follower.spawn().unwrap();
+    follower.stop();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// An address where nobody listens.

@@ -6,7 +6,7 @@ use portcullis_follower::{FollowConfig, Follower, PlaneConfig};
 use portcullis_token::mint::SigningKey;
 use serde_json::json;
 
-use crate::plane::{Notes, Plane, at, begun, body, header, in_dir, known, nowhere, register, sign};
+use crate::plane::{Notes, Plane, at, begun, body, end, header, in_dir, known, nowhere, register, sign};
 
 /// What the plane serves now is refused, that is said, and what is in force stays.
 #[track_caller]
@@ -76,7 +76,7 @@ fn the_key_is_pinned_by_the_registration_and_outlives_a_restart() {
     let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
     let config = || in_dir(at(&plane, register()), dir.path());
     let (plane_config, follow) = config();
-    drop(begun(plane_config, follow));
+    end(begun(plane_config, follow).0);
     // Somebody in the place of the control plane, with a key of its own.
     let other = SigningKey::generate_es256().unwrap();
     {
@@ -157,7 +157,7 @@ fn a_control_plane_without_signatures_is_followed_as_before() {
 fn what_is_on_disk_is_verified_again() {
     let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
     let (plane_config, follow) = in_dir(at(&plane, register()), dir.path());
-    drop(begun(plane_config.clone(), follow.clone()));
+    end(begun(plane_config.clone(), follow.clone()).0);
     // Another address makes another identity: the control plane stays where it is, and fails.
     plane.state().status = 503;
     let (_, notes) = begun(plane_config.clone(), follow.clone());
@@ -187,7 +187,7 @@ fn who_was_registered_starts_without_the_control_plane() {
         "bundle_key": plane.key.public_jwk("pinned"),
     });
     let (plane_config, follow) = in_dir(at(&plane, register()), dir.path());
-    drop(begun(plane_config.clone(), follow.clone()));
+    end(begun(plane_config.clone(), follow.clone()).0);
     fs::write(dir.path().join("identity"), identity.to_string()).unwrap();
     let plane_config = PlaneConfig { url: format!("http://{gone}"), ..plane_config };
     let (follower, notes) = begun(plane_config, follow);

@@ -22,6 +22,8 @@ pub(crate) struct Proxy {
     child: Child,
     said: Said,
     output: Output,
+    /// What the proxy keeps on disk.
+    _state: tempfile::TempDir,
 }
 
 const START_MAX: Duration = Duration::from_secs(20);
@@ -34,6 +36,7 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 impl Proxy {
     pub(super) async fn prepare(setup: Setup<'_>) -> Result<Proxy> {
         let Setup { plane, app, proxy, credentials, .. } = setup;
+        let state = tempfile::tempdir().context("making a directory for the proxy")?;
         let (program, arguments) = proxy.split_first().context("no command for the proxy")?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -47,6 +50,10 @@ impl Proxy {
                 &credentials.agent_id,
             ])
             .args(["--poll-ms", "20", "--report-ms", "20", "--format", "json", "--until-input-ends"])
+            .arg("--cache")
+            .arg(state.path().join("bundle"))
+            .arg("--spool")
+            .arg(state.path().join("spool"))
             .env("AUTHFI_AGENT_TOKEN", &credentials.agent_secret)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,7 +70,7 @@ impl Proxy {
             Err(_) => bail!("the proxy did not listen within {} s", START_MAX.as_secs()),
         };
         let addr = addr.context("the proxy named no address")?;
-        Ok(Proxy { addr, port: app.addr().port(), child, said, output })
+        Ok(Proxy { addr, port: app.addr().port(), child, said, output, _state: state })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
