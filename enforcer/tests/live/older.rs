@@ -172,10 +172,8 @@ fn an_adopted_connection_ends_when_its_port_enforces() {
     let mut world = World::new("adopted");
     let (app, blocking) = (App::polling(LOCAL), App::local());
     let policies = |mode| {
-        [&app, &blocking].map(|app| portcullis_wire::Policy {
-            id: format!("p{}", app.port()),
-            ..policy(app.port(), mode)
-        })
+        [&app, &blocking]
+            .map(|app| portcullis_wire::Policy { id: format!("p{}", app.port()), ..policy(app.port(), mode) })
     };
     let mut clients = [&app, &app, &blocking].map(|app| Client::connect(app.addr));
     for client in &mut clients {
