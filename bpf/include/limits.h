@@ -72,8 +72,10 @@
 /* Connections whose last request is kept, by default; memory is taken for those that have one. */
 #define PC_MEMOS_MAX 16384
 /* Longest head that is kept (bytes); its request line is shorter than the second. */
-#define PC_MEMO_HEAD_MAX 3072
+#define PC_MEMO_HEAD_MAX 2944
 #define PC_MEMO_LINE_MAX 256
+/* Words of eight bytes of its path whose states are kept, so that a path that begins alike is read from there on. */
+#define PC_MEMO_WORDS 12
 /* Requests kept in vain one after the other, after which a connection's are kept no more. */
 #define PC_MEMO_VAIN_MAX 8
 /* Connections that switched to websocket with a token, by default; memory is taken for those that there are. */

@@ -7,7 +7,7 @@
  *   pc_memo_learn(s, cookie)   a request was allowed: keeps it
  *
  * Equal field lines have the same meaning behind any request line of the same minor version, so parse, host and identity
- * are taken over: PC_MEMO_SECTION.  With an equal request line the decision is, too: PC_MEMO_WHOLE.  All of it holds in
+ * are taken over: PC_MEMO_SECTION.  So are the states of the path automaton as far as both paths are alike.  With an equal request line the decision is, too: PC_MEMO_WHOLE.  All of it holds in
  * one generation of keys, policies and revocations only, and the times of the token are held against the clock again.
  *
  * Unlike elements of an LRU map, those here belong to one connection, whose socket lock serialises all use.
@@ -29,6 +29,7 @@ struct pc_memo {
 	u32 path_len; /* canonical path: that many bytes of the target */
 	u32 host_len;
 	struct pc_identity id;
+	struct pc_trail trail;
 	u8 host[PC_EVENT_HOST_MAX];
 	/* VERIFIER: longer than any head in it, because start and length are judged by the sum of their maxima. */
 	u8 text[PC_MEMO_HEAD_MAX + PC_MEMO_LINE_MAX + 64];
@@ -39,12 +40,19 @@ PC_ARRAY(pc_memo_none, struct pc_memo, 1)
 
 enum { PC_MEMO_MISS = 0, PC_MEMO_SECTION = 1, PC_MEMO_WHOLE = 2 };
 
-/* Whether n bytes of the head from off on are those of the memo's text from at on; n <= PC_MEMO_HEAD_MAX. */
+/* Whether n bytes of the head from off on are those of the memo's text from at on; 8 <= n <= PC_MEMO_HEAD_MAX. */
 PC_FN int pc_memo_same(struct pc_slot *s, struct pc_memo *m, u32 off, u32 at, u32 n)
 {
-	if (!s || !m || n > PC_MEMO_HEAD_MAX)
+	if (!s || !m)
 		return 0;
-	u32 full = n / 64;
+	u32 last = n - 8;
+
+	if (last > PC_MEMO_HEAD_MAX - 8)
+		return 0;
+	/* VERIFIER: the other lengths come out of the one that was compared, as far as clang is told */
+	PC_OPAQUE(last);
+	n = last + 8;
+	u32 full = n / 64, from = n & ~63u, words = n / 8 & 7;
 	u64 diff = 0;
 
 	off &= PC_HEAD_MAX - 1;
@@ -61,18 +69,14 @@ PC_FN int pc_memo_same(struct pc_slot *s, struct pc_memo *m, u32 off, u32 at, u3
 			PC_FENCE;
 		}
 	}
-	/* the last 0 to 63 bytes; v is how many remain at the word */
-	u32 from = n - (n & 63), rest = n & 63;
-
 	PC_NO_UNROLL
-	for (u32 i = 0; i < 8; i++) {
-		s64 v = (s64)rest - 8 * (s64)i;
-		u64 in = ~(u64)((v - 8) >> 63), part = (u64)((v - 8) >> 63) & ~(u64)(v >> 63);
-		u64 keep = in | (((1ULL << ((u64)(v << 3) & 63)) - 1) & part);
-
-		diff |= (pc_ld8(s->head + off + from + 8 * i) ^ pc_ld8(m->text + at + from + 8 * i)) & keep;
-		PC_FENCE;
+	for (u32 i = 0; i < 7; i++) {
+		if (i >= words)
+			break;
+		diff |= pc_ld8(s->head + off + from + 8 * i) ^ pc_ld8(m->text + at + from + 8 * i);
 	}
+	/* the last word, which ends where they end */
+	diff |= pc_ld8(s->head + off + last) ^ pc_ld8(m->text + at + last);
 	return diff == 0;
 }
 
@@ -127,7 +131,7 @@ PC_FN int pc_memo_decided(struct pc_slot *s, struct pc_memo *m)
 
 /*
  * In: a fetched head, none of it from an earlier buffer; s->d.generation, s->jwt.now_s.
- * PC_MEMO_SECTION: s->h, s->host, s->id, s->token_state are set.  PC_MEMO_WHOLE: also s->d, and as much of s->path as a
+ * PC_MEMO_SECTION: s->h, s->host, s->id, s->token_state, s->known are set.  PC_MEMO_WHOLE: also s->d, and as much of s->path as a
  * record shows.  PC_MEMO_MISS: nothing is, read it all.
  */
 PC_FN int pc_memo_try(struct pc_slot *s, u64 cookie)
@@ -150,8 +154,10 @@ PC_FN int pc_memo_try(struct pc_slot *s, u64 cookie)
 	pc_memo_take(s, m);
 	if (s->token_state == PC_TOKEN_VALID && pc_cache_times(s))
 		return PC_MEMO_MISS;
-	if (!same || !m->whole)
+	if (!same || !m->whole) {
+		s->known = m->trail;
 		return PC_MEMO_SECTION;
+	}
 	pc_memo_decided(s, m);
 	return PC_MEMO_WHOLE;
 }
@@ -187,6 +193,7 @@ PC_FN int pc_memo_fill(struct pc_slot *s, struct pc_memo *m)
 	m->path_len = s->path_len;
 	m->host_len = s->host_len;
 	m->id = s->id;
+	m->trail = s->trail;
 	__builtin_memcpy(m->host, s->host, sizeof(m->host));
 	PC_NO_UNROLL
 	for (u32 i = 0; i < PC_MEMO_HEAD_MAX / 8; i++) {

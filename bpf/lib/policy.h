@@ -35,11 +35,8 @@ static __always_inline u32 pc_dfa_accepts(u32 row)
 	return row && state ? state->tag : 0;
 }
 
-/* Bytes that the automata read a call: as one loop over the whole path, the verifier would follow each turn. */
-#define PC_DFA_STRIDE 64
-
-/* Row after the bytes from..from + PC_DFA_STRIDE of s->path, as far as there are any, from row. */
-PC_FN u32 pc_dfa_path_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u32 from)
+/* Row after the word at `from` of s->path, from row, as far as the path goes. */
+PC_FN u32 pc_dfa_path_word(struct pc_slot *s, struct pc_classes *c, u32 row, u32 from)
 {
 	if (!s || !c)
 		return 0;
@@ -47,7 +44,7 @@ PC_FN u32 pc_dfa_path_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u
 
 	from &= PC_PATH_MAX - 1;
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_DFA_STRIDE; i++) {
+	for (u32 i = 0; i < 8; i++) {
 		if (i >= n)
 			break;
 		row = pc_dfa_next(row, c->c[s->path[from + i]]);
@@ -55,21 +52,55 @@ PC_FN u32 pc_dfa_path_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u
 	return row;
 }
 
+/* How many words of s->path begin it as they begin the known one, when that was of the same policy. */
+PC_FN u32 pc_dfa_known(struct pc_slot *s)
+{
+	if (!s || s->d.candidate || s->known.policy != s->d.policy)
+		return 0;
+	u32 most = s->path_len / 8, n = s->known.n < most ? s->known.n : most;
+
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_MEMO_WORDS; i++) {
+		if (i >= n || *(u64 *)(s->path + 8 * i) != s->known.word[i])
+			return i;
+	}
+	return PC_MEMO_WORDS;
+}
+
+/* Keeps the row behind word i. */
+static __always_inline void pc_dfa_keep(struct pc_slot *s, u32 i, u32 row)
+{
+	if (i >= PC_MEMO_WORDS || 8 * i + 8 > s->path_len || s->d.candidate)
+		return;
+	s->trail.row[i] = row;
+	s->trail.word[i] = *(u64 *)(s->path + 8 * i);
+	s->trail.n = i + 1;
+}
+
 /* Accept value after the bytes of s->path, from row; 0 = no rule. */
 PC_FN int pc_dfa_path(struct pc_slot *s, struct pc_classes *c, u32 row)
 {
 	if (!s || !c)
 		return 0;
-	u32 n = s->path_len;
+	u32 n = s->path_len, known = pc_dfa_known(s);
 
+	if (known && known <= PC_MEMO_WORDS)
+		row = s->known.row[known - 1];
+	else
+		known = 0;
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_PATH_MAX; i += PC_DFA_STRIDE) {
-		if (i >= n)
+	for (u32 i = 0; i < PC_PATH_MAX / 8; i++) {
+		if (8 * (known + i) >= n)
 			break;
-		row = pc_dfa_path_stride(s, c, row, i);
+		row = pc_dfa_path_word(s, c, row, 8 * (known + i));
+		if (!known)
+			pc_dfa_keep(s, i, row);
 	}
 	return pc_dfa_accepts(row);
 }
+
+/* Bytes that the automaton of hosts reads a call: as one loop, the verifier would follow each turn. */
+#define PC_DFA_STRIDE 64
 
 /* Row after the bytes of s->host before `to` and not further back than PC_DFA_STRIDE, from last to first. */
 PC_FN u32 pc_dfa_host_stride(struct pc_slot *s, struct pc_classes *c, u32 row, u32 to)
@@ -129,7 +160,7 @@ static __always_inline u32 pc_policy_select(struct pc_slot *s, struct pc_port *p
 
 /*
  * In: s->d.{half,port}, s->host, s->path, s->h.method.  Out: s->d.{policy,rule,mode,need}, and s->d.reason when
- * the decision does not depend on a token.
+ * the decision does not depend on a token; s->c.candidate, whether there is a candidate; s->trail.
  */
 PC_FN int pc_policy_match(struct pc_slot *s)
 {
@@ -142,6 +173,11 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 	struct pc_classes *c = pc_map_get(pc_classes, &half_key);
 
 	s->d.policy = s->d.rule = s->d.token = s->d.upgrade = 0;
+	if (!s->d.candidate) {
+		s->trail.n = 0;
+		s->c.candidate = port && port->candidate[half];
+		s->c.need = PC_NEED_NOTHING;
+	}
 	s->d.reason = PC_R_NONE;
 	s->d.mfa_max_age_s = 0;
 	if (!port || !c)
@@ -153,6 +189,7 @@ PC_FN int pc_policy_match(struct pc_slot *s)
 		return pc_decided(s, PC_R_HOST_NOT_COVERED);
 	}
 	s->d.policy = p--;
+	s->trail.policy = s->d.candidate ? s->trail.policy : s->d.policy;
 	struct pc_policy *policy = pc_map_get(pc_policies, &p);
 
 	if (!policy)
@@ -276,17 +313,10 @@ PC_FN int pc_policy_decide(struct pc_slot *s)
  * one request and one look at the token.
  */
 
-/* As pc_policy_match, for the candidate of the port: s->c.  s->c.candidate is 0 when there is none. */
+/* As pc_policy_match, which goes before, for the candidate of the port: s->c.  s->c.candidate is 0 when there is none. */
 PC_FN int pc_candidate_match(struct pc_slot *s)
 {
-	if (!s)
-		return 0;
-	u32 half = s->d.half & 1, key = s->d.port;
-	struct pc_port *port = pc_map_get(pc_ports, &key);
-
-	s->c.candidate = 0;
-	s->c.need = PC_NEED_NOTHING;
-	if (!port || !port->candidate[half])
+	if (!s || !s->c.candidate)
 		return 0;
 	s->live = s->d;
 	s->d.candidate = 1;

@@ -141,6 +141,14 @@ struct pc_decision {
 	u32 candidate; /* 1: by the candidate policies of the port */
 };
 
+/* The way through the path automaton of a policy: its row behind each of the first n words of a path. */
+struct pc_trail {
+	u32 policy; /* as in pc_decision */
+	u32 n;
+	u32 row[PC_MEMO_WORDS];
+	u64 word[PC_MEMO_WORDS];
+};
+
 enum { PC_TOKEN_NONE = 0, PC_TOKEN_VALID = 1, PC_TOKEN_INVALID = 2 };
 
 /* What becomes of the socket buffer, worst so far. */
@@ -194,6 +202,8 @@ struct pc_slot {
 	u32 host_len; /* lower-case host without port in host[] */
 	u8 path[PC_PATH_MAX + 64];
 	u8 host[PC_HOST_MAX + 64];
+	struct pc_trail trail; /* of this request, when it was walked in full */
+	struct pc_trail known; /* of an earlier one of this run's generation */
 	struct pc_jwt jwt;
 	struct pc_rsa_work rsa;
 	struct pc_p256_work p256;

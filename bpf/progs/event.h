@@ -45,18 +45,26 @@ PC_FN int pc_event_text(struct pc_slot *s, struct pc_event *e)
 {
 	if (!s || !e)
 		return 0;
-	e->path_len = s->path_len;
+	u32 n = s->path_len;
+
+	e->path_len = n;
 	e->host_len = s->host_len;
+	/* bytes behind the lengths are an earlier request's: the agent cuts at the length, and so it must */
 	__builtin_memcpy(e->host, s->host, PC_EVENT_HOST_MAX);
-	__builtin_memcpy(e->path, s->path, PC_EVENT_PATH_MAX);
 	__builtin_memcpy(e->method_text, s->head, PC_EVENT_METHOD_MAX);
-	if (s->c.candidate) {
-		e->candidate_policy = s->c.policy;
-		e->candidate_rule = s->c.rule;
-		e->candidate_reason = s->c.reason;
+	PC_NO_UNROLL
+	for (u32 i = 0; i < PC_EVENT_PATH_MAX; i += 16) {
+		if (i >= n)
+			break;
+		*(u64 *)(e->path + i) = *(u64 *)(s->path + i);
+		*(u64 *)(e->path + i + 8) = *(u64 *)(s->path + i + 8);
 	}
-	/* bytes behind the length are the previous request's: the agent cuts at the length, and so it must.  A rule that
-	 * asks for no token gives no identity, even when the candidate has looked at one. */
+	u32 tried = s->c.candidate;
+
+	e->candidate_policy = tried ? s->c.policy : 0;
+	e->candidate_rule = tried ? s->c.rule : 0;
+	e->candidate_reason = tried ? s->c.reason : 0;
+	/* A rule that asks for no token gives no identity, even when the candidate has looked at one. */
 	if (s->token_state == PC_TOKEN_VALID && s->d.token) {
 		e->bits = s->id.bits;
 		e->sub = s->id.sub;
@@ -68,7 +76,10 @@ PC_FN int pc_event_text(struct pc_slot *s, struct pc_event *e)
 		e->flags |= PC_EV_TOKEN_VERIFIED;
 		if (s->run.cache_hit)
 			e->flags |= PC_EV_CACHE_HIT;
+		return 0;
 	}
+	__builtin_memset(&e->bits, 0,
+			 offsetof(struct pc_event, method_text) - offsetof(struct pc_event, bits));
 	return 0;
 }
 
@@ -87,7 +98,7 @@ PC_FN int pc_event_flush(struct __sk_buff *skb, struct pc_slot *s, struct pc_con
 		PC_COUNT(events_lost);
 		return 0;
 	}
-	__builtin_memset(e, 0, sizeof(*e));
+	/* every field is set here or in pc_event_text: to clear it all first would cost as much */
 	u64 now = bpf_ktime_get_boot_ns();
 	u32 denied = !pc_allowed(s->d.reason);
 
@@ -101,6 +112,8 @@ PC_FN int pc_event_flush(struct __sk_buff *skb, struct pc_slot *s, struct pc_con
 	e->rule = s->d.rule;
 	e->reason = s->d.reason;
 	e->status = denied ? pc_status(s->d.reason) : 0;
+	e->flags = 0;
+	e->pad[0] = e->pad[1] = e->pad[2] = 0;
 	e->mode = s->d.mode;
 	e->method = s->h.method;
 	if (denied && s->d.mode != PC_MODE_ENFORCE)
@@ -109,6 +122,9 @@ PC_FN int pc_event_flush(struct __sk_buff *skb, struct pc_slot *s, struct pc_con
 		e->flags |= PC_EV_TOKEN_SENT;
 	e->dport = skb->local_port;
 	e->sport = pc_remote_port(skb);
+	u32 *saddr = (u32 *)e->saddr;
+
+	saddr[0] = saddr[1] = saddr[2] = saddr[3] = 0;
 	if (pc_addresses(skb, e->saddr, 0))
 		e->flags |= PC_EV_IPV6;
 	pc_event_text(s, e);

@@ -69,6 +69,7 @@ static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *
 	s->d.generation = active ? *active >> 1 : 0;
 	s->d.port = skb->local_port;
 	s->token_state = PC_TOKEN_NONE;
+	s->known.n = 0;
 }
 
 /*

@@ -216,7 +216,6 @@ PC_FN int pc_head_fetch(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn
 {
 	if (!s || !conn)
 		return -PC_R_INTERNAL;
-	u64 cookie = bpf_get_socket_cookie(skb);
 	u32 had = conn->head_n, avail = s->run.len - s->run.off;
 
 	s->run.had = had;
@@ -224,6 +223,7 @@ PC_FN int pc_head_fetch(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn
 	if (had >= PC_HEAD_MAX)
 		return -PC_R_HEAD_TOO_LARGE;
 	if (had) {
+		u64 cookie = bpf_get_socket_cookie(skb);
 		struct pc_pending_head *p = bpf_map_lookup_elem(&pc_heads, &cookie);
 
 		if (!p)

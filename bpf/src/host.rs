@@ -210,6 +210,7 @@ steps! {
     "memo_read" = pc_host_step_memo_read,
     "memo_learn" = pc_host_step_memo_learn,
     "memo_try" = pc_host_step_memo_try,
+    "walk" = pc_host_step_walk,
 }
 
 macro_rules! slot_fields {

@@ -11,6 +11,7 @@
 #include "../lib/jwt.h"
 #include "../lib/memo.h"
 #include "../lib/path.h"
+#include "../lib/policy.h"
 #include "../lib/refused.h"
 #include "../lib/revoked.h"
 
@@ -133,6 +134,21 @@ static __always_inline int pc_step_memo_try(struct pc_slot *s)
 	return pc_memo_try(s, 1);
 }
 
+/* What the automaton that starts at row 1 says of path[0 .. path_len), for d.policy.  With h.minor the way that the step
+ * before went is known; without, none is. */
+static __always_inline int pc_step_walk(struct pc_slot *s)
+{
+	u32 zero = 0;
+	struct pc_classes *c = pc_map_get(pc_classes, &zero);
+
+	s->known = s->trail;
+	if (!s->h.minor)
+		s->known.n = 0;
+	s->trail.n = 0;
+	s->trail.policy = s->d.policy;
+	return c ? pc_dfa_path(s, c, 1) : -1;
+}
+
 #define PC_TOKEN_STEPS(X) \
 	X(sha256) \
 	X(rsa2048) \
@@ -155,6 +171,7 @@ static __always_inline int pc_step_memo_try(struct pc_slot *s)
 	X(budget_close) \
 	X(memo_read) \
 	X(memo_learn) \
-	X(memo_try)
+	X(memo_try) \
+	X(walk)
 
 #endif

@@ -1,6 +1,6 @@
 //! The memo of a connection's last request: it never says of a head what reading the head would not say.
 
-use portcullis_bpf::abi::{Identity, Issuer};
+use portcullis_bpf::abi::{CELL_OF, Cell, Classes, Identity, Issuer};
 use portcullis_bpf::host::SlotField;
 use portcullis_bpf::limits::{MEMO_HEAD_MAX, MEMO_LINE_MAX};
 use portcullis_testkit::{Rng, seed};
@@ -14,6 +14,7 @@ on_both! {
     "memo_read memo_learn memo_try": heads_that_are_not_kept,
     "memo_read memo_learn memo_try": times_and_generations,
     "memo_read memo_learn memo_try": a_path_that_is_written_differently_is_decided_anew,
+    "walk": a_path_that_begins_like_the_one_before_is_read_from_there_on,
 }
 
 const READ: usize = 0;
@@ -189,4 +190,45 @@ fn a_path_that_is_written_differently_is_decided_anew(engine: &mut Engine) {
         assert!(learn(engine, &head, NONE));
         assert_eq!(recognise(engine, &head), expected, "{path}");
     }
+}
+
+/// Walks the automaton over the path: 1 when it has an even number of `a`, else 2.
+fn walk(engine: &mut Engine, path: &[u8], policy: u32, known: bool) -> i32 {
+    engine.set_bytes(SlotField::PATH, path);
+    engine.set_u32(SlotField::PATH_LEN, path.len() as u32);
+    engine.set_u32(SlotField::POLICY, policy);
+    engine.set_u32(SlotField::MINOR, known.into());
+    engine.run()
+}
+
+fn a_path_that_begins_like_the_one_before_is_read_from_there_on(engine: &mut Engine) {
+    let classes = |letter: u8| {
+        let mut classes = Classes { c: [0; 256] };
+        classes.c[usize::from(letter)] = 1;
+        classes
+    };
+    // Two states, at rows 1 and 4: each stays for class 0 and leads to the other for class 1.
+    for (row, other, accepts) in [(1_u32, 4, 1), (4, 1, 2)] {
+        let cells = [(row, Cell { row, tag: accepts }), (row + 2, Cell { row: other, tag: CELL_OF | row })];
+        for (at, cell) in cells {
+            engine.update("pc_dfa", &at.to_ne_bytes(), cell.as_bytes());
+        }
+    }
+    engine.update("pc_classes", &0_u32.to_ne_bytes(), classes(b'a').as_bytes());
+    let mut rng = Rng::new(seed());
+    for _ in 0..600 {
+        let path: Vec<u8> = (0..rng.below(120)).map(|_| b"ab/"[rng.below(3) as usize]).collect();
+        let mut other = path[..rng.below(path.len() as u64 + 1) as usize].to_vec();
+        other.extend((0..rng.below(40)).map(|_| b"ab/"[rng.below(3) as usize]));
+        let says = |path: &[u8]| 1 + path.iter().filter(|c| **c == b'a').count() as i32 % 2;
+        assert_eq!(walk(engine, &path, 3, false), says(&path));
+        let policy = if rng.below(4) == 0 { 5 } else { 3 };
+        assert_eq!(walk(engine, &other, policy, true), says(&other), "{path:?}, then {other:?}");
+    }
+    // It is from there on: what the letters mean now does not matter to the words that are known, and to them only.
+    let path = b"/a/b/a/b/a/b/b/b/a/b";
+    assert_eq!(walk(engine, path, 3, false), 1, "four");
+    engine.update("pc_classes", &0_u32.to_ne_bytes(), classes(b'x').as_bytes());
+    assert_eq!(walk(engine, path, 3, true), 2, "three: the last is behind the second word");
+    assert_eq!(walk(engine, path, 3, false), 1, "none");
 }
