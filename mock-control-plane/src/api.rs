@@ -24,6 +24,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use serde_json::Value;
 
+pub(crate) use self::auth::NoStore;
 pub(crate) use self::mfa::Enrollee;
 pub(crate) use self::policies::publish;
 pub(crate) use self::scim::{Provisioner, ScimBody, ScimQuery};

@@ -20,7 +20,7 @@ pub(crate) struct AuditLog {
 }
 
 /// One refused attempt.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 pub(crate) struct AuditEntry {
     /// When, seconds since the epoch.
     pub time: u64,

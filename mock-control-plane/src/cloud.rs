@@ -51,7 +51,7 @@ pub(crate) struct Mapping {
 }
 
 /// A role that the provider has bound to a user.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema)]
 pub(crate) struct Binding {
     /// The provider.
     pub provider: Provider,

@@ -12,7 +12,7 @@ mod user;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use effective::Effective;
+pub(crate) use effective::{Effective, Source};
 pub(crate) use group::{Group, GroupDraft};
 pub(crate) use org::{Org, OrgDraft};
 pub(crate) use role::{Role, RoleDraft};

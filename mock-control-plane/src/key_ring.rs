@@ -39,7 +39,7 @@ pub(crate) struct KeyRow {
 }
 
 /// Where a key is on its way.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KeyState {
     /// Known to verifiers, not yet used.

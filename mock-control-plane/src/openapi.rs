@@ -2,11 +2,12 @@
 //! off its handler's types. So a route cannot be served and not described.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use axum::extract::{Path, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Json, Router};
 use schemars::generate::SchemaSettings;
@@ -51,6 +52,9 @@ pub(crate) trait Answers {
         ("application/problem+json", "Problem")
     }
 }
+
+/// A response that a handler made itself, whose body is a `T` as JSON: `T` is what the description says of it.
+pub(crate) struct Said<T>(Response, PhantomData<T>);
 
 /// What is told about a handler: its parameters, its answer, its errors.
 pub(crate) struct Description {
@@ -302,6 +306,20 @@ impl<T: JsonSchema> Describe for crate::api::ScimQuery<T> {
     }
 }
 
+// === impl Said ===
+
+impl<T> From<Response> for Said<T> {
+    fn from(response: Response) -> Said<T> {
+        Said(response, PhantomData)
+    }
+}
+
+impl<T> IntoResponse for Said<T> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
 // === impl Answers ===
 
 impl Answers for StatusCode {
@@ -310,19 +328,23 @@ impl Answers for StatusCode {
     }
 }
 
-/// Whatever it is, it is JSON.
-impl Answers for Response {
-    fn content(_: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
-        Some(("application/json", json!({ "type": "object" })))
-    }
-}
-
 impl<T: JsonSchema> Answers for Json<T> {
     fn content(schemas: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
         let schema = schemas.subschema_for::<T>().to_value();
-        // Of a `Value` is known that it is an object.
-        let schema = if schema == json!(true) { json!({ "type": "object" }) } else { schema };
+        assert!(schema.is_object(), "an answer of which nothing is known: give it a type");
         Some(("application/json", schema))
+    }
+}
+
+impl<T: JsonSchema> Answers for Said<T> {
+    fn content(schemas: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
+        Json::<T>::content(schemas)
+    }
+}
+
+impl<T: JsonSchema> Answers for crate::api::NoStore<T> {
+    fn content(schemas: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
+        Json::<T>::content(schemas)
     }
 }
 
@@ -333,12 +355,6 @@ impl<T: JsonSchema> Answers for (StatusCode, Json<T>) {
 }
 
 impl<T: JsonSchema, H> Answers for (StatusCode, H, Json<T>) {
-    fn content(schemas: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
-        Json::<T>::content(schemas)
-    }
-}
-
-impl<T: JsonSchema, K, V, const N: usize> Answers for ([(K, V); N], Json<T>) {
     fn content(schemas: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
         Json::<T>::content(schemas)
     }

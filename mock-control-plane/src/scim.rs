@@ -3,6 +3,7 @@
 //! Everything works on the JSON of a resource, led by the tables of [`schema`]: a request is brought into canonical
 //! form, a patch is applied to what is there, and the outcome is read back as a whole.
 
+mod document;
 mod error;
 mod filter;
 mod group;
@@ -14,6 +15,10 @@ mod schema;
 mod token;
 mod user;
 
+pub(crate) use document::{
+    AnyDocument, ConfigDocument, GroupDocument, ListDocument, ResourceTypeDocument, SchemaDocument,
+    UserDocument,
+};
 pub(crate) use error::{ScimError, ScimKind};
 pub(crate) use filter::Filter;
 pub(crate) use group::GroupRequest;

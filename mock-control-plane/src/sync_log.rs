@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::store::{Changes, Sequence, Stored, Unreadable};
 
@@ -34,8 +33,25 @@ pub(crate) struct Entry {
     waits: Option<Waits>,
 }
 
+/// One entry as people see it; what it says is said at [`Entry`].
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct SyncEntry {
+    /// Seconds since the epoch.
+    time: u64,
+    /// The directory, or the control plane itself.
+    source: String,
+    event: String,
+    /// To whom.
+    detail: String,
+    status: Status,
+    /// Absent while it is not done.
+    latency_ms: Option<u64>,
+    org_id: Option<String>,
+}
+
 /// Whether a change is done.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// In the directory.
@@ -174,12 +190,9 @@ impl SyncLog {
 
 impl Entry {
     /// As people see it.
-    pub(crate) fn show(&self) -> Value {
-        let Entry { time, source, event, detail, status, latency_ms, org_id, waits: _ } = self;
-        json!({
-            "time": time, "source": source, "event": event, "detail": detail, "status": status,
-            "latency_ms": latency_ms, "org_id": org_id,
-        })
+    pub(crate) fn show(&self) -> SyncEntry {
+        let Entry { time, source, event, detail, status, latency_ms, org_id, waits: _ } = self.clone();
+        SyncEntry { time, source, event, detail, status, latency_ms, org_id }
     }
 }
 

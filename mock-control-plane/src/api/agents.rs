@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use portcullis_wire::Jwk;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::extract::{Body, Manager};
 use crate::secret::{SecretHash, random};
@@ -41,6 +40,32 @@ pub(super) struct Registered {
     note: &'static str,
     /// Signs every bundle: to be kept, and no other to be believed.
     bundle_key: Jwk,
+}
+
+/// An agent, without its secret.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct AgentAnswer {
+    agent_id: String,
+    hostname: String,
+    /// Seconds since the epoch, like the next.
+    registered_at: u64,
+    /// 0: never.
+    last_seen_at: u64,
+    /// In the agent's words.
+    status: Option<String>,
+    /// The last one that it has confirmed; 0: none.
+    config_version: u64,
+    up_to_date: bool,
+}
+
+/// All agents.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Agents {
+    agents: Vec<AgentAnswer>,
+    /// Version that agents should have.
+    config_version: u64,
 }
 
 /// Longest accepted text of a registration, bytes.
@@ -96,21 +121,23 @@ pub(super) async fn register(
 }
 
 /// `GET …/agents`
-pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Agents>, Problem> {
     let store = shared.store();
     let tenant = store.tenant(&manager.tenant)?;
-    let agents: Vec<Value> = tenant
+    let agents: Vec<AgentAnswer> = tenant
         .agents
         .values()
-        .map(|AgentRow { id, hostname, secret: _, registered_s, seen_version, seen_s, report }| {
-            json!({
-                "agent_id": id, "hostname": hostname, "registered_at": registered_s, "last_seen_at": seen_s,
-                "status": report.status, "config_version": seen_version,
-                "up_to_date": *seen_version == tenant.version.get(),
-            })
+        .map(|AgentRow { id, hostname, secret: _, registered_s, seen_version, seen_s, report }| AgentAnswer {
+            agent_id: id.clone(),
+            hostname: hostname.clone(),
+            registered_at: *registered_s,
+            last_seen_at: *seen_s,
+            status: report.status.clone(),
+            config_version: *seen_version,
+            up_to_date: *seen_version == tenant.version.get(),
         })
         .collect();
-    Ok(Json(json!({ "agents": agents, "config_version": tenant.version.get() })))
+    Ok(Json(Agents { agents, config_version: tenant.version.get() }))
 }
 
 /// `DELETE …/agents/{agent}`: its secret is no good any more.

@@ -7,8 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::directory::{Scope, User};
 use crate::extract::{Body, Caller};
@@ -48,6 +47,71 @@ pub(super) struct StepUp {
     mfa_code: String,
 }
 
+/// What a login gives: tokens, or what is to be done before.
+#[derive(Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub(super) enum LoginAnswer {
+    /// The user is in.
+    Tokens(Tokens),
+    /// A code is needed.
+    Code(CodeWanted),
+    /// A second factor has to be enrolled.
+    Enrollment(EnrollmentWanted),
+}
+
+/// Tokens of a session.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Tokens {
+    access_token: String,
+    /// `Bearer`
+    token_type: &'static str,
+    /// Lifetime of the access token, seconds.
+    expires_in: u64,
+    refresh_token: String,
+    session_id: String,
+    /// True where the policy would like a second factor and the user has none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    mfa_encouraged: bool,
+}
+
+/// The password is right; a code is to be sent with this ticket.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct CodeWanted {
+    mfa_required: bool,
+    mfa_token: String,
+}
+
+/// The password is right; a second factor is to be enrolled with this ticket.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct EnrollmentWanted {
+    mfa_enrollment_required: bool,
+    enrollment_token: String,
+}
+
+/// A token with a fresh second factor.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct SteppedUp {
+    access_token: String,
+    /// `Bearer`
+    token_type: &'static str,
+    /// Lifetime, seconds.
+    expires_in: u64,
+}
+
+/// An answer that nobody keeps.
+pub(crate) struct NoStore<T>(pub T);
+
+impl<T: Serialize> IntoResponse for NoStore<T> {
+    fn into_response(self) -> Response {
+        ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(self.0)).into_response()
+    }
+}
+
 /// What there is to check before anything is told.
 struct Attempt {
     /// Whom failures of the password count for; absent: the password was checked before.
@@ -71,7 +135,7 @@ pub(super) async fn login(
     State(shared): State<Shared>,
     Path(tenant): Path<String>,
     Body(credentials): Body<Credentials>,
-) -> Result<Response, Problem> {
+) -> Result<NoStore<LoginAnswer>, Problem> {
     let code = credentials.mfa_code.clone();
     let attempt = prepare(&shared, &tenant, credentials)?;
     let Attempt { subject, user, password, backup } = attempt;
@@ -93,23 +157,23 @@ pub(super) async fn login(
     match (enrolled, code) {
         (true, None) => {
             let mfa_token = tenant.tickets.issue(&user, Purpose::Mfa, now_s)?;
-            Ok(secret_answer(json!({ "mfa_required": true, "mfa_token": mfa_token })))
+            Ok(NoStore(LoginAnswer::Code(CodeWanted { mfa_required: true, mfa_token })))
         }
         (true, Some(code)) => {
             accept_code(tenant, &user, &code, outcome.backup.as_ref(), now_s)?;
             tenant.tickets.spend(&user, Purpose::Mfa);
-            begin(tenant, &user, true, now_s, shared.limits).map(secret_answer)
+            let tokens = begin(tenant, &user, true, now_s, shared.limits)?;
+            Ok(NoStore(LoginAnswer::Tokens(tokens)))
         }
         (false, _) if policy == MfaPolicy::Required => {
-            let token = tenant.tickets.issue(&user, Purpose::Enroll, now_s)?;
-            Ok(secret_answer(json!({ "mfa_enrollment_required": true, "enrollment_token": token })))
+            let enrollment_token = tenant.tickets.issue(&user, Purpose::Enroll, now_s)?;
+            let wanted = EnrollmentWanted { mfa_enrollment_required: true, enrollment_token };
+            Ok(NoStore(LoginAnswer::Enrollment(wanted)))
         }
         (false, _) => {
-            let mut answer = begin(tenant, &user, false, now_s, shared.limits)?;
-            if policy == MfaPolicy::Encouraged {
-                answer["mfa_encouraged"] = json!(true);
-            }
-            Ok(secret_answer(answer))
+            let tokens = begin(tenant, &user, false, now_s, shared.limits)?;
+            let mfa_encouraged = policy == MfaPolicy::Encouraged;
+            Ok(NoStore(LoginAnswer::Tokens(Tokens { mfa_encouraged, ..tokens })))
         }
     }
 }
@@ -119,14 +183,13 @@ pub(super) async fn refresh(
     State(shared): State<Shared>,
     Path(tenant): Path<String>,
     Body(Refreshing { refresh_token }): Body<Refreshing>,
-) -> Result<Response, Problem> {
+) -> Result<NoStore<Tokens>, Problem> {
     let now = shared.clock.now();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&tenant)?;
     match tenant.sessions.refresh(&refresh_token, now.as_secs())? {
         Refresh::Rotated { sid, refresh_token } => {
-            let answer = tokens(tenant, &sid, &refresh_token, now.as_secs(), shared.limits)?;
-            Ok(secret_answer(answer))
+            tokens(tenant, sid, refresh_token, now.as_secs(), shared.limits).map(NoStore)
         }
         Refresh::Reused { sid } => {
             tenant.revoke(portcullis_wire::RevokedClaim::Sid, &sid, None, now);
@@ -141,7 +204,7 @@ pub(super) async fn step_up(
     State(shared): State<Shared>,
     caller: Caller,
     Body(StepUp { mfa_code }): Body<StepUp>,
-) -> Result<Response, Problem> {
+) -> Result<NoStore<SteppedUp>, Problem> {
     too_long("/mfa_code", &mfa_code)?;
     let user = &caller.bearer.user;
     let derivation = {
@@ -163,9 +226,8 @@ pub(super) async fn step_up(
     let session = tenant.sessions.get_mut(&caller.bearer.sid, now_s).ok_or_else(ended)?;
     session.strength = Strength { auth_time_s: now_s, mfa: true };
     let access_token = tenant.access_token(&caller.bearer.sid, now_s, shared.limits.access_token_ttl_s)?;
-    Ok(secret_answer(json!({
-        "access_token": access_token, "token_type": "Bearer", "expires_in": shared.limits.access_token_ttl_s,
-    })))
+    let expires_in = shared.limits.access_token_ttl_s;
+    Ok(NoStore(SteppedUp { access_token, token_type: "Bearer", expires_in }))
 }
 
 /// Whether `code` is good now: at most once, and only while the user is not throttled.
@@ -199,13 +261,6 @@ pub(super) fn code_subject(user: &str) -> String {
 /// Refuses while `subject` has to wait.
 pub(super) fn not_throttled(tenant: &Tenant, subject: &str, now_s: u64) -> Result<(), Problem> {
     tenant.throttle.wait_s(subject, now_s).map_or(Ok(()), |wait_s| Err(Problem::too_many(wait_s)))
-}
-
-/// An answer that nobody keeps.
-pub(super) fn secret_answer(answer: Value) -> Response {
-    let mut response = Json(answer).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// Refuses what is too long to be looked at.
@@ -278,26 +333,30 @@ fn backup_derivation(user: &User, code: Option<&str>) -> Option<(Derivation, Str
     user.mfa.backup_derivation().map(|derivation| (derivation, code.trim().to_ascii_lowercase()))
 }
 
-fn begin(tenant: &mut Tenant, user: &str, mfa: bool, now_s: u64, limits: Limits) -> Result<Value, Problem> {
+fn begin(tenant: &mut Tenant, user: &str, mfa: bool, now_s: u64, limits: Limits) -> Result<Tokens, Problem> {
     let strength = Strength { auth_time_s: now_s, mfa };
     let (sid, refresh_token, ended) = tenant.sessions.begin(user, strength, now_s, limits.session_ttl_s)?;
     if let Some(ended) = ended {
         let now = std::time::Duration::from_secs(now_s);
         tenant.revoke(portcullis_wire::RevokedClaim::Sid, &ended, None, now);
     }
-    tokens(tenant, &sid, &refresh_token, now_s, limits)
+    tokens(tenant, sid, refresh_token, now_s, limits)
 }
 
 fn tokens(
     tenant: &Tenant,
-    sid: &str,
-    refresh_token: &str,
+    sid: String,
+    refresh_token: String,
     now_s: u64,
     limits: Limits,
-) -> Result<Value, Problem> {
-    let access_token = tenant.access_token(sid, now_s, limits.access_token_ttl_s)?;
-    Ok(json!({
-        "access_token": access_token, "token_type": "Bearer", "expires_in": limits.access_token_ttl_s,
-        "refresh_token": refresh_token, "session_id": sid,
-    }))
+) -> Result<Tokens, Problem> {
+    let access_token = tenant.access_token(&sid, now_s, limits.access_token_ttl_s)?;
+    Ok(Tokens {
+        access_token,
+        token_type: "Bearer",
+        expires_in: limits.access_token_ttl_s,
+        refresh_token,
+        session_id: sid,
+        mfa_encouraged: false,
+    })
 }

@@ -7,12 +7,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use portcullis_wire::Jwk;
+use portcullis_wire::{Bundle, Jwk};
 use tokio::time::{Instant, sleep_until};
 
 use crate::Problem;
 use crate::extract::Agent;
 use crate::faults::Kind;
+use crate::openapi::Said;
 use crate::secret::fingerprint;
 use crate::server::{Shared, stopped};
 
@@ -39,7 +40,7 @@ pub(super) async fn get(
     uri: Uri,
     agent: Agent,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Said<Bundle>, Problem> {
     if agent.agent_id != id {
         // The secret of one agent does not read another's configuration.
         return Err(Problem::not_found("the secret belongs to another agent"));
@@ -49,17 +50,17 @@ pub(super) async fn get(
     loop {
         let response = once(&shared, &agent, uri.path(), &headers)?;
         if response.status() != StatusCode::NOT_MODIFIED || Instant::now() >= deadline {
-            return Ok(response);
+            return Ok(response.into());
         }
         let told = shared.faults.take(uri.path(), |kind| kind == Kind::DroppedPush).is_none();
         tokio::select! {
             changed = changes.changed(), if told => {
                 if changed.is_err() {
-                    return Ok(response);
+                    return Ok(response.into());
                 }
             }
-            () = sleep_until(deadline) => return Ok(response),
-            () = stopped(shared.stopping.clone()) => return Ok(response),
+            () = sleep_until(deadline) => return Ok(response.into()),
+            () = stopped(shared.stopping.clone()) => return Ok(response.into()),
         }
     }
 }

@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use crate::cloud::{Mapping, Provider};
+use crate::cloud::{Binding, Mapping, Provider};
 use crate::directory::{NAME_BYTES_MAX, Scope};
 use crate::extract::{Body, Manager, Query};
 use crate::server::Shared;
@@ -38,13 +37,29 @@ pub(super) struct BindingFilter {
     member: Option<String>,
 }
 
+/// Roles of groups.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Mappings {
+    mappings: Vec<Mapping>,
+}
+
+/// What the providers have.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Bindings {
+    bindings: Vec<Binding>,
+    /// Changes that are on their way to them.
+    pending: usize,
+}
+
 const MAPPINGS_MAX: usize = 1_000;
 
 /// `GET …/cloud/mappings`
-pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Mappings>, Problem> {
     let store = shared.store();
-    let mappings: Vec<&Mapping> = store.tenant(&manager.tenant)?.cloud.mappings.values().collect();
-    Ok(Json(json!({ "mappings": mappings })))
+    let mappings = store.tenant(&manager.tenant)?.cloud.mappings.values().cloned().collect();
+    Ok(Json(Mappings { mappings }))
 }
 
 /// `POST …/cloud/mappings`
@@ -101,13 +116,13 @@ pub(super) async fn bindings(
     State(shared): State<Shared>,
     manager: Manager,
     Query(BindingFilter { provider, member }): Query<BindingFilter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Bindings>, Problem> {
     let store = shared.store();
     let cloud = &store.tenant(&manager.tenant)?.cloud;
     let wanted = cloud.bindings().filter(|binding| {
         provider.is_none_or(|provider| provider == binding.provider)
             && member.as_ref().is_none_or(|member| *member == binding.member)
     });
-    let bindings: Vec<_> = wanted.collect();
-    Ok(Json(json!({ "bindings": bindings, "pending": cloud.pending() })))
+    let bindings = wanted.cloned().collect();
+    Ok(Json(Bindings { bindings, pending: cloud.pending() }))
 }

@@ -6,7 +6,6 @@ pub(super) mod roles;
 pub(super) mod users;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::Problem;
 use crate::directory::{Directory, Refusal, Scope};
@@ -23,6 +22,13 @@ pub(super) struct Page {
     limit: Option<usize>,
     /// The `cursor` of the page before.
     #[serde(default)]
+    cursor: Option<String>,
+}
+
+/// One page of a listing.
+struct Rows<T> {
+    rows: Vec<T>,
+    total: usize,
     cursor: Option<String>,
 }
 
@@ -45,14 +51,13 @@ impl Page {
         self.org_id.is_none() || self.org_id.as_deref() == org
     }
 
-    /// One page of `rows`, which come by ascending identifier: `{name: […], total, cursor}`.
-    fn of<'a, T: 'a>(
+    /// One page of `rows`, which come by ascending identifier.
+    fn of<'a, T: 'a, A>(
         &self,
-        name: &str,
         rows: impl Iterator<Item = &'a T>,
         id: impl Fn(&T) -> &str,
-        show: impl Fn(&T) -> Value,
-    ) -> Result<Value, Problem> {
+        show: impl Fn(&T) -> A,
+    ) -> Result<Rows<A>, Problem> {
         let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
         if limit == 0 || limit > LIMIT_MAX {
             return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LIMIT_MAX}")));
@@ -62,7 +67,7 @@ impl Page {
         let mut rest = rows.iter().filter(|row| id(row) > from);
         let page: Vec<&&T> = rest.by_ref().take(limit).collect();
         let cursor = rest.next().and(page.last()).map(|row| id(row).to_owned());
-        let shown: Vec<Value> = page.into_iter().map(|row| show(row)).collect();
-        Ok(json!({ name: shown, "total": rows.len(), "cursor": cursor }))
+        let shown = page.into_iter().map(|row| show(row)).collect();
+        Ok(Rows { rows: shown, total: rows.len(), cursor })
     }
 }

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::extract::{Body, Manager};
 use crate::faults::{DELAY_MAX_MS, FAULTS_MAX, Fault, Kind, Row};
@@ -19,11 +18,28 @@ pub(super) struct Move {
     advance_s: i64,
 }
 
+/// Faults that are to show.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct FaultList {
+    faults: Vec<Row>,
+}
+
+/// The clock.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Time {
+    /// Seconds since the epoch.
+    now_s: u64,
+    /// How far it was moved, seconds.
+    ahead_s: i64,
+}
+
 /// `GET …/test/faults`
-pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Json<Value> {
+pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Json<FaultList> {
     let rows = shared.faults.rows();
-    let own: Vec<&Row> = rows.iter().filter(|row| row.tenant == manager.tenant).collect();
-    Json(json!({ "faults": own }))
+    let faults = rows.iter().filter(|row| row.tenant == manager.tenant).cloned().collect();
+    Json(FaultList { faults })
 }
 
 /// `POST …/test/faults`
@@ -70,8 +86,8 @@ pub(super) async fn remove(
 }
 
 /// `GET …/test/clock`
-pub(super) async fn clock(State(shared): State<Shared>, _: Manager) -> Json<Value> {
-    Json(json!({ "now_s": shared.clock.now_s(), "ahead_s": shared.clock.ahead_s() }))
+pub(super) async fn clock(State(shared): State<Shared>, _: Manager) -> Json<Time> {
+    Json(Time { now_s: shared.clock.now_s(), ahead_s: shared.clock.ahead_s() })
 }
 
 /// `POST …/test/clock`
@@ -79,7 +95,7 @@ pub(super) async fn move_clock(
     State(shared): State<Shared>,
     manager: Manager,
     Body(Move { advance_s }): Body<Move>,
-) -> Json<Value> {
+) -> Json<Time> {
     shared.clock.advance(advance_s);
     shared.store().clock_moved(shared.clock.ahead_s());
     clock(State(shared), manager).await

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::extract::{Agent, Body, Manager};
 use crate::inventory::{Endpoint, Service};
@@ -38,6 +37,35 @@ pub(super) struct Endpoints {
     endpoints: Vec<Endpoint>,
 }
 
+/// The version that agents should have.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct HeartbeatAnswer {
+    config_version: u64,
+}
+
+/// Something of an agent's.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(super) struct OfAgent<T> {
+    agent_id: String,
+    #[serde(flatten)]
+    row: T,
+}
+
+/// Services of all agents.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct ServiceList {
+    services: Vec<OfAgent<Service>>,
+}
+
+/// Endpoints of all agents.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct EndpointList {
+    endpoints: Vec<OfAgent<Endpoint>>,
+}
+
 const SERVICES_MAX: usize = 10_000;
 const ENDPOINTS_MAX: usize = 10_000;
 const STATUS_BYTES_MAX: usize = 240;
@@ -48,7 +76,7 @@ pub(super) async fn heartbeat(
     Path((_, id)): Path<(String, String)>,
     agent: Agent,
     Body(Heartbeat { status, config_version }): Body<Heartbeat>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<HeartbeatAnswer>, Problem> {
     if status.as_ref().is_some_and(|status| status.len() > STATUS_BYTES_MAX) {
         return too_long("/status", STATUS_BYTES_MAX, "bytes");
     }
@@ -62,7 +90,7 @@ pub(super) async fn heartbeat(
     }
     report(tenant, &agent, &id)?.status = status;
     tenant.agent_has(&id, config_version.unwrap_or(0), now);
-    Ok(Json(json!({ "config_version": current })))
+    Ok(Json(HeartbeatAnswer { config_version: current }))
 }
 
 /// `POST …/agents/{agent}/services`
@@ -96,20 +124,23 @@ pub(super) async fn put_endpoints(
 }
 
 /// `GET …/services`: of all agents.
-pub(super) async fn services(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn services(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<ServiceList>, Problem> {
     let store = shared.store();
-    let rows = rows(store.tenant(&manager.tenant)?, |report| &report.services);
-    Ok(Json(json!({ "services": rows })))
+    let services = rows(store.tenant(&manager.tenant)?, |report| &report.services);
+    Ok(Json(ServiceList { services }))
 }
 
 /// `GET …/endpoints`: of all agents.
 pub(super) async fn endpoints(
     State(shared): State<Shared>,
     manager: Manager,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<EndpointList>, Problem> {
     let store = shared.store();
-    let rows = rows(store.tenant(&manager.tenant)?, |report| &report.endpoints);
-    Ok(Json(json!({ "endpoints": rows })))
+    let endpoints = rows(store.tenant(&manager.tenant)?, |report| &report.endpoints);
+    Ok(Json(EndpointList { endpoints }))
 }
 
 fn report<'a>(tenant: &'a mut Tenant, agent: &Agent, id: &str) -> Result<&'a mut AgentReport, Problem> {
@@ -117,14 +148,10 @@ fn report<'a>(tenant: &'a mut Tenant, agent: &Agent, id: &str) -> Result<&'a mut
     own.map(|row| &mut row.report).ok_or_else(|| Problem::not_found("the secret belongs to another agent"))
 }
 
-fn rows<T: Serialize>(tenant: &Tenant, part: impl Fn(&AgentReport) -> &Vec<T>) -> Vec<Value> {
+fn rows<T: Clone>(tenant: &Tenant, part: impl Fn(&AgentReport) -> &Vec<T>) -> Vec<OfAgent<T>> {
     let of_agent = |agent: &AgentRow| {
-        let rows = part(&agent.report).iter().map(|row| {
-            let mut row = json!(row);
-            row["agent_id"] = json!(agent.id);
-            row
-        });
-        rows.collect::<Vec<Value>>()
+        let row = |row: &T| OfAgent { agent_id: agent.id.clone(), row: row.clone() };
+        part(&agent.report).iter().map(row).collect::<Vec<_>>()
     };
     tenant.agents.values().flat_map(of_agent).collect()
 }

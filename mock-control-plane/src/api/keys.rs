@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use portcullis_wire::Jwk;
+use serde::{Deserialize, Serialize};
 
 use crate::extract::{Body, Manager};
 use crate::key_ring::{KeyRing, KeyState};
@@ -24,12 +24,53 @@ pub(super) struct NewKey {
     bits: Option<usize>,
 }
 
+/// A signing key, without its private part.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct KeyAnswer {
+    kid: String,
+    /// `RS256` or `ES256`
+    alg: &'static str,
+    state: KeyState,
+    /// Whether it signs.
+    active: bool,
+    /// Seconds since the epoch, like the next.
+    published_at: u64,
+    /// Since when it is in this state.
+    since: u64,
+}
+
+/// Signing keys, and the schedule by which they rotate, if there is one.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct KeyList {
+    keys: Vec<KeyAnswer>,
+    rotation: Option<Schedule>,
+}
+
+/// A new key.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct KeyMade {
+    kid: String,
+    /// Whether it signs.
+    active: bool,
+    jwk: Jwk,
+}
+
+/// The schedule by which keys rotate, if there is one.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Rotation {
+    rotation: Option<Schedule>,
+}
+
 /// Shortest and longest time that a key signs, seconds: a minute, ten years.
 const EVERY_S_MIN: u64 = 60;
 const EVERY_S_MAX: u64 = 10 * 365 * 86_400;
 
 /// `GET …/keys`
-pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<KeyList>, Problem> {
     Ok(Json(listing(&shared.store().tenant(&manager.tenant)?.keys)))
 }
 
@@ -38,7 +79,7 @@ pub(super) async fn add(
     State(shared): State<Shared>,
     manager: Manager,
     Body(wanted): Body<NewKey>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<KeyMade>), Problem> {
     insert(&shared, &manager.tenant, wanted, false).await
 }
 
@@ -46,7 +87,7 @@ pub(super) async fn add(
 pub(super) async fn rotate(
     State(shared): State<Shared>,
     manager: Manager,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<KeyMade>), Problem> {
     insert(&shared, &manager.tenant, NewKey::default(), true).await
 }
 
@@ -55,7 +96,7 @@ pub(super) async fn activate(
     State(shared): State<Shared>,
     Path((_, kid)): Path<(String, String)>,
     manager: Manager,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<KeyList>, Problem> {
     let now_s = shared.clock.now_s();
     let mut store = shared.store();
     let keys = &mut store.tenant_mut(&manager.tenant)?.keys;
@@ -81,7 +122,7 @@ pub(super) async fn revoke(
     State(shared): State<Shared>,
     Path((_, kid)): Path<(String, String)>,
     manager: Manager,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<KeyList>, Problem> {
     let spare = make("RS256", 2048).await?;
     let now_s = shared.clock.now_s();
     let mut store = shared.store();
@@ -105,9 +146,12 @@ pub(super) async fn revoke(
 }
 
 /// `GET …/keys/rotation`
-pub(super) async fn schedule(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
-    let store = shared.store();
-    Ok(Json(json!({ "rotation": store.tenant(&manager.tenant)?.keys.schedule() })))
+pub(super) async fn schedule(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<Rotation>, Problem> {
+    let rotation = shared.store().tenant(&manager.tenant)?.keys.schedule().cloned();
+    Ok(Json(Rotation { rotation }))
 }
 
 /// `PUT …/keys/rotation`: from now on keys come and go by themselves.
@@ -115,12 +159,12 @@ pub(super) async fn set_schedule(
     State(shared): State<Shared>,
     manager: Manager,
     Body(schedule): Body<Schedule>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Rotation>, Problem> {
     check_schedule(&schedule, shared.limits.access_token_ttl_s)?;
     let mut store = shared.store();
     let keys = &mut store.tenant_mut(&manager.tenant)?.keys;
     keys.set_schedule(Some(schedule));
-    Ok(Json(json!({ "rotation": keys.schedule() })))
+    Ok(Json(Rotation { rotation: keys.schedule().cloned() }))
 }
 
 /// `DELETE …/keys/rotation`: keys stay as they are.
@@ -154,7 +198,7 @@ async fn insert(
     tenant: &str,
     wanted: NewKey,
     active: bool,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<KeyMade>), Problem> {
     let NewKey { kid, alg, bits } = wanted;
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if kid.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > 240 || !kid.bytes().all(legal)) {
@@ -174,7 +218,7 @@ async fn insert(
         tenant.keys.activate(&kid, now_s)?;
     }
     tenant.version.bump();
-    Ok((StatusCode::CREATED, Json(json!({ "kid": kid, "active": active, "jwk": jwk }))))
+    Ok((StatusCode::CREATED, Json(KeyMade { kid, active, jwk })))
 }
 
 fn check_kind(alg: &str, bits: usize) -> Result<(), Problem> {
@@ -186,13 +230,14 @@ fn check_kind(alg: &str, bits: usize) -> Result<(), Problem> {
     }
 }
 
-fn listing(keys: &KeyRing) -> Value {
-    let row = |row: &crate::key_ring::KeyRow| {
-        let active = row.state == KeyState::Active;
-        json!({
-            "kid": row.kid, "alg": row.key.alg(), "state": row.state, "active": active,
-            "published_at": row.published_s, "since": row.since_s,
-        })
+fn listing(keys: &KeyRing) -> KeyList {
+    let row = |row: &crate::key_ring::KeyRow| KeyAnswer {
+        kid: row.kid.clone(),
+        alg: row.key.alg(),
+        state: row.state,
+        active: row.state == KeyState::Active,
+        published_at: row.published_s,
+        since: row.since_s,
     };
-    json!({ "keys": keys.rows().into_iter().map(row).collect::<Vec<_>>(), "rotation": keys.schedule() })
+    KeyList { keys: keys.rows().into_iter().map(row).collect(), rotation: keys.schedule().cloned() }
 }

@@ -8,8 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use portcullis_wire::{AccessLog, Verdict};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::extract::{Agent, Body, Manager, Query};
 use crate::log::Taken;
@@ -83,6 +82,60 @@ pub(super) struct Filter {
     limit: Option<usize>,
 }
 
+/// What became of a batch.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Ingested {
+    /// Records that are new.
+    accepted: u64,
+    /// Records of a numbered batch that had come before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicates: Option<u64>,
+    /// Number that the stream's next record should have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_seq: Option<u64>,
+    /// Numbers of the stream that never came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<u64>,
+    /// Number that the log's next record will have.
+    next: u64,
+}
+
+/// A part of the access log.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct LogPage {
+    logs: Vec<AccessLog>,
+    /// Number for `after` of the next query.
+    next: u64,
+    /// Number for `cursor` of the next query backwards, if there may be more.
+    cursor: Option<u64>,
+    /// Older records that are gone.
+    forgotten: u64,
+}
+
+/// How far the records of an agent came.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct StreamAnswer {
+    agent_id: String,
+    /// The agent's name for the sequence.
+    stream: String,
+    /// Number that its next record should have.
+    next_seq: u64,
+    /// Numbers that never came.
+    missing: u64,
+    /// Records that the agent says it lost.
+    dropped: u64,
+}
+
+/// All streams.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct StreamList {
+    streams: Vec<StreamAnswer>,
+}
+
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 10_000;
 const STREAM_BYTES_MAX: usize = 64;
@@ -92,7 +145,7 @@ pub(super) async fn ingest(
     State(shared): State<Shared>,
     agent: Agent,
     Body(Batch { logs, numbering }): Body<Batch>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Ingested>), Problem> {
     // Whose record it is follows from the credentials, not from what the record says.
     let logs: Vec<AccessLog> =
         logs.into_iter().map(|record| AccessLog { agent_id: agent.agent_id.clone(), ..record }).collect();
@@ -100,9 +153,10 @@ pub(super) async fn ingest(
     let mut store = shared.store();
     let log = &mut store.tenant_mut(&agent.tenant)?.logs;
     let Some(Numbering { stream, first_seq, dropped }) = numbering else {
-        let accepted = logs.len();
+        let accepted = logs.len() as u64;
         log.append(logs, now_s);
-        return Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted, "next": log.next() }))));
+        let none = Ingested { accepted, duplicates: None, next_seq: None, missing: None, next: log.next() };
+        return Ok((StatusCode::ACCEPTED, Json(none)));
     };
     if stream.len() > STREAM_BYTES_MAX {
         let detail = format!("is longer than {STREAM_BYTES_MAX} bytes");
@@ -111,10 +165,13 @@ pub(super) async fn ingest(
     let taken = log.take(&agent.agent_id, &stream, first_seq, dropped, logs, now_s);
     let Taken { accepted, duplicates, stream } =
         taken.ok_or_else(|| Problem::conflict("the agent has too many streams; go on with one of them"))?;
-    let answer = json!({
-        "accepted": accepted, "duplicates": duplicates, "next_seq": stream.next_seq, "missing": stream.missing,
-        "next": log.next(),
-    });
+    let answer = Ingested {
+        accepted,
+        duplicates: Some(duplicates),
+        next_seq: Some(stream.next_seq),
+        missing: Some(stream.missing),
+        next: log.next(),
+    };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
@@ -123,7 +180,7 @@ pub(super) async fn query(
     State(shared): State<Shared>,
     manager: Manager,
     Query(filter): Query<Filter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<LogPage>, Problem> {
     let limit = filter.limit.unwrap_or(LIMIT_DEFAULT);
     if limit == 0 || limit > LIMIT_MAX {
         return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LIMIT_MAX}")));
@@ -148,21 +205,25 @@ pub(super) async fn query(
     let forwards = filter.after.is_some() && full;
     let next = rows.last().filter(|_| forwards).map_or(log.next(), |(number, _)| number + 1);
     let cursor = rows.last().filter(|_| filter.after.is_none() && full).map(|(number, _)| *number);
-    let logs: Vec<&AccessLog> = rows.into_iter().map(|(_, record)| record).collect();
-    Ok(Json(json!({ "logs": logs, "next": next, "cursor": cursor, "forgotten": log.forgotten() })))
+    let logs = rows.into_iter().map(|(_, record)| record.clone()).collect();
+    Ok(Json(LogPage { logs, next, cursor, forgotten: log.forgotten() }))
 }
 
 /// `GET …/logs/streams`: how far each agent's records came, and how many are known to be lost.
-pub(super) async fn streams(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn streams(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<StreamList>, Problem> {
     let store = shared.store();
-    let row = |(agent, stream, state): (&str, &str, crate::log::Stream)| {
-        json!({
-            "agent_id": agent, "stream": stream, "next_seq": state.next_seq, "missing": state.missing,
-            "dropped": state.dropped,
-        })
+    let row = |(agent, stream, state): (&str, &str, crate::log::Stream)| StreamAnswer {
+        agent_id: agent.to_owned(),
+        stream: stream.to_owned(),
+        next_seq: state.next_seq,
+        missing: state.missing,
+        dropped: state.dropped,
     };
-    let streams: Vec<Value> = store.tenant(&manager.tenant)?.logs.streams().map(row).collect();
-    Ok(Json(json!({ "streams": streams })))
+    let streams = store.tenant(&manager.tenant)?.logs.streams().map(row).collect();
+    Ok(Json(StreamList { streams }))
 }
 
 // === impl Filter ===

@@ -3,11 +3,9 @@
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::auth::{code_subject, not_throttled, secret_answer, too_long};
+use super::auth::{NoStore, code_subject, not_throttled, too_long};
 use crate::directory::Scope;
 use crate::extract::{Body, Caller, bearer, tenant_of};
 use crate::identity::PRODUCT;
@@ -40,13 +38,68 @@ pub(super) struct Unenroll {
     code: String,
 }
 
+/// A factor to be verified. Its secret is shown this once.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Enrolled {
+    factor_id: String,
+    /// `totp`
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Base32, for those who type it.
+    secret: String,
+    /// The key URI: `otpauth://totp/…`
+    uri: String,
+    /// The same as a picture: a `data:` URI of a PNG.
+    qr_code: String,
+}
+
+/// The factor counts. Its backup codes are shown this once.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Verified {
+    verified: bool,
+    backup_codes: Vec<String>,
+}
+
+/// A second factor.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct FactorAnswer {
+    factor_id: String,
+    /// `totp`
+    #[serde(rename = "type")]
+    kind: &'static str,
+    verified: bool,
+    /// Seconds since the epoch.
+    created_at: u64,
+    backup_codes_left: usize,
+}
+
+/// Second factors.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Factors {
+    factors: Vec<FactorAnswer>,
+}
+
+/// The factor is gone.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Unenrolled {
+    unenrolled: bool,
+}
+
 /// Backup codes have 41 bits, passwords have what people give them: the tenth of the work is more than enough.
 const BACKUP_SHARE: u32 = 10;
 
 /// `POST /v1/{tenant}/mfa/enroll`
-pub(super) async fn enroll(State(shared): State<Shared>, enrollee: Enrollee) -> Result<Response, Problem> {
+pub(super) async fn enroll(
+    State(shared): State<Shared>,
+    enrollee: Enrollee,
+) -> Result<NoStore<Enrolled>, Problem> {
     let Enrollee { tenant, user, sid: _ } = enrollee;
-    let (id, secret, uri) = {
+    let (factor_id, secret, uri) = {
         let mut store = shared.store();
         let directory = &mut store.tenant_mut(&tenant)?.directory;
         let row = directory.user(&Scope::Tenant, &user)?;
@@ -55,9 +108,7 @@ pub(super) async fn enroll(State(shared): State<Shared>, enrollee: Enrollee) -> 
         (factor.id.clone(), factor.secret.base32(), factor.secret.uri(PRODUCT, &account))
     };
     let qr_code = qr::data_uri(&uri)?;
-    Ok(secret_answer(json!({
-        "factor_id": id, "type": "totp", "secret": secret, "uri": uri, "qr_code": qr_code,
-    })))
+    Ok(NoStore(Enrolled { factor_id, kind: "totp", secret, uri, qr_code }))
 }
 
 /// `POST /v1/{tenant}/mfa/verify`: the factor counts from now on; the backup codes are shown this once.
@@ -65,7 +116,7 @@ pub(super) async fn verify(
     State(shared): State<Shared>,
     enrollee: Enrollee,
     Body(Code { code }): Body<Code>,
-) -> Result<Response, Problem> {
+) -> Result<NoStore<Verified>, Problem> {
     too_long("/code", &code)?;
     let Enrollee { tenant, user, sid } = enrollee;
     {
@@ -98,24 +149,21 @@ pub(super) async fn verify(
         // The code was shown in this session: its next token says so.
         session.strength = Strength { auth_time_s: now_s, mfa: true };
     }
-    Ok(secret_answer(json!({ "verified": true, "backup_codes": codes })))
+    Ok(NoStore(Verified { verified: true, backup_codes: codes }))
 }
 
 /// `GET /v1/{tenant}/mfa/factors`
-pub(super) async fn factors(State(shared): State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(super) async fn factors(State(shared): State<Shared>, caller: Caller) -> Result<Json<Factors>, Problem> {
     let store = shared.store();
     let mfa = &store.tenant(&caller.tenant)?.directory.user(&Scope::Tenant, &caller.bearer.user)?.mfa;
-    let factors: Vec<Value> = mfa
-        .factor()
-        .map(|factor| {
-            json!({
-                "factor_id": factor.id, "type": "totp", "verified": factor.verified,
-                "created_at": factor.created_s, "backup_codes_left": mfa.backup_left(),
-            })
-        })
-        .into_iter()
-        .collect();
-    Ok(Json(json!({ "factors": factors })))
+    let answer = mfa.factor().map(|factor| FactorAnswer {
+        factor_id: factor.id.clone(),
+        kind: "totp",
+        verified: factor.verified,
+        created_at: factor.created_s,
+        backup_codes_left: mfa.backup_left(),
+    });
+    Ok(Json(Factors { factors: answer.into_iter().collect() }))
 }
 
 /// `POST /v1/{tenant}/mfa/unenroll`
@@ -123,7 +171,7 @@ pub(super) async fn unenroll(
     State(shared): State<Shared>,
     caller: Caller,
     Body(Unenroll { factor_id, code }): Body<Unenroll>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Unenrolled>, Problem> {
     let user = &caller.bearer.user;
     let now_s = shared.clock.now_s();
     let mut store = shared.store();
@@ -135,7 +183,7 @@ pub(super) async fn unenroll(
         return Err(Problem::unauthorized("the code is wrong, or was used before"));
     }
     tenant.throttle.succeeded(&subject);
-    Ok(Json(json!({ "unenrolled": true })))
+    Ok(Json(Unenrolled { unenrolled: true }))
 }
 
 // === impl Enrollee ===

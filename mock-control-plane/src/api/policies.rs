@@ -9,22 +9,32 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
 use portcullis_wire::{Candidate, Mode, Policy, Rule};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::extract::{Body, Manager};
 use crate::server::Shared;
 use crate::store::{CANDIDATE, Tenant};
 use crate::{FieldError, Problem, secret};
 
+/// Policies.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct PolicyList {
+    policies: Vec<Policy>,
+}
+
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "*"];
 const RULES_MAX: usize = 10_000;
 const POLICIES_MAX: usize = 1_000;
 
 /// `GET …/policies`
-pub(super) async fn list(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    manager: Manager,
+) -> Result<Json<PolicyList>, Problem> {
     let store = shared.store();
     let tenant = store.tenant(&manager.tenant)?;
-    Ok(Json(json!({ "policies": tenant.policies.values().collect::<Vec<_>>() })))
+    Ok(Json(PolicyList { policies: tenant.policies.values().cloned().collect() }))
 }
 
 /// `POST …/policies`

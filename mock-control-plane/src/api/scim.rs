@@ -9,13 +9,14 @@ use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::bundle::not_modified;
 use crate::directory::Scope;
 use crate::extract::{Body, Query, bearer, tenant_of};
+use crate::openapi::Said;
 use crate::scim::{Meta, Projection, ResourceType, ScimError, ScimKind};
 use crate::server::Shared;
 use crate::store::Tenant;
@@ -89,33 +90,34 @@ fn base(tenant: &Tenant) -> String {
 }
 
 /// A JSON answer.
-fn answer(status: StatusCode, body: Value) -> Response {
+fn answer<T>(status: StatusCode, body: Value) -> Said<T> {
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
-    response
+    response.into()
 }
 
 /// A resource as an answer, with its tag and its place.
-fn resource(
+fn resource<T>(
     status: StatusCode,
     kind: &ResourceType,
     meta: &Meta,
     resource: Map<String, Value>,
     projection: &Projection,
-) -> Response {
-    let mut response = answer(status, Value::Object(projection.apply(resource)));
+) -> Said<T> {
+    let body: Said<T> = answer(status, Value::Object(projection.apply(resource)));
+    let mut response = body.into_response();
     for (name, value) in [(header::ETAG, meta.version()), (header::LOCATION, meta.location(kind))] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }
-    response
+    response.into()
 }
 
 /// 304 if the client has that version.
-fn unchanged(headers: &HeaderMap, meta: &Meta) -> Option<Response> {
+fn unchanged<T>(headers: &HeaderMap, meta: &Meta) -> Option<Said<T>> {
     not_modified(headers, &meta.version())
-        .then(|| (StatusCode::NOT_MODIFIED, [(header::ETAG, meta.version())]).into_response())
+        .then(|| (StatusCode::NOT_MODIFIED, [(header::ETAG, meta.version())]).into_response().into())
 }
 
 /// Refuses a change of a version other than the client's: RFC 7644 section 3.14, with weak tags all the same.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::Problem;
 use crate::directory::{Effective, Scope};
@@ -11,20 +11,61 @@ use crate::extract::Caller;
 use crate::server::Shared;
 use crate::session::Session;
 
+/// A session.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct SessionAnswer {
+    session_id: String,
+    /// Seconds since the epoch, like the next ones.
+    created_at: u64,
+    last_used_at: u64,
+    expires_at: u64,
+    /// When the user last showed a password or a code.
+    auth_time: u64,
+    mfa_verified: bool,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// Sessions of the user.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct SessionList {
+    sessions: Vec<SessionAnswer>,
+}
+
+/// Who the user is, and what tokens say about rights.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct UserInfo {
+    sub: String,
+    email: Option<String>,
+    email_verified: bool,
+    name: String,
+    org_id: Option<String>,
+    /// Names.
+    roles: Vec<String>,
+    /// Names.
+    groups: Vec<String>,
+    permissions: Vec<String>,
+}
+
 /// `GET /v1/{tenant}/auth/sessions`
-pub(super) async fn list(State(shared): State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(shared): State<Shared>, caller: Caller) -> Result<Json<SessionList>, Problem> {
     let now_s = shared.clock.now_s();
     let store = shared.store();
-    let row = |session: &Session| {
-        json!({
-            "session_id": session.id, "created_at": session.created_s, "last_used_at": session.used_s,
-            "expires_at": session.expires_s, "auth_time": session.strength.auth_time_s,
-            "mfa_verified": session.strength.mfa, "current": session.id == caller.bearer.sid,
-        })
+    let row = |session: &Session| SessionAnswer {
+        session_id: session.id.clone(),
+        created_at: session.created_s,
+        last_used_at: session.used_s,
+        expires_at: session.expires_s,
+        auth_time: session.strength.auth_time_s,
+        mfa_verified: session.strength.mfa,
+        current: session.id == caller.bearer.sid,
     };
-    let sessions: Vec<Value> =
+    let sessions =
         store.tenant(&caller.tenant)?.sessions.of_user(&caller.bearer.user, now_s).map(row).collect();
-    Ok(Json(json!({ "sessions": sessions })))
+    Ok(Json(SessionList { sessions }))
 }
 
 /// `POST /v1/{tenant}/auth/logout`: this session ends, and its tokens are revoked.
@@ -61,13 +102,22 @@ pub(super) async fn end(
 }
 
 /// `GET /v1/{tenant}/userinfo`: OpenID Connect Core 1.0 section 5.3, with what tokens say about rights.
-pub(super) async fn userinfo(State(shared): State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(super) async fn userinfo(
+    State(shared): State<Shared>,
+    caller: Caller,
+) -> Result<Json<UserInfo>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&caller.tenant)?.directory;
     let user = directory.user(&Scope::Tenant, &caller.bearer.user)?;
     let Effective { roles, groups, permissions } = directory.effective(&user.id);
-    Ok(Json(json!({
-        "sub": user.id, "email": user.email(), "email_verified": user.email_verified, "name": user.name(),
-        "org_id": user.org, "roles": roles, "groups": groups, "permissions": permissions.keys().collect::<Vec<_>>(),
-    })))
+    Ok(Json(UserInfo {
+        sub: user.id.clone(),
+        email: user.email().map(str::to_owned),
+        email_verified: user.email_verified,
+        name: user.name(),
+        org_id: user.org.clone(),
+        roles: roles.into_iter().collect(),
+        groups: groups.into_iter().collect(),
+        permissions: permissions.into_keys().collect(),
+    }))
 }

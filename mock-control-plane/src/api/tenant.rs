@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use portcullis_wire::RevokedClaim;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use portcullis_wire::{Revocation, RevokedClaim};
+use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditEntry;
 use crate::extract::{Body, Manager, Query};
 use crate::mfa::MfaPolicy;
 use crate::server::Shared;
 use crate::store::Tenant;
-use crate::sync_log::Entry;
+use crate::sync_log::{Entry, SyncEntry};
 use crate::{FieldError, Plan, Problem};
 
 /// What is to be different.
@@ -65,13 +65,63 @@ pub(super) struct LogFilter {
     limit: Option<usize>,
 }
 
+/// Settings of the tenant.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Settings {
+    name: String,
+    issuer: String,
+    audiences: Vec<String>,
+    mfa_policy: MfaPolicy,
+    plan: Plan,
+    /// How long a change takes to a cloud provider, seconds.
+    cloud_delay_s: u64,
+    config_version: u64,
+}
+
+/// Revocations in force.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct RevocationList {
+    revocations: Vec<Revocation>,
+}
+
+/// The version that holds the revocation.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Revoked {
+    config_version: u64,
+}
+
+/// A part of the sync log.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct SyncLogPage {
+    /// Newest first.
+    entries: Vec<SyncEntry>,
+    /// Older entries that are gone.
+    forgotten: u64,
+}
+
+/// A part of the audit log.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct AuditPage {
+    /// Newest first.
+    entries: Vec<AuditEntry>,
+    /// Where the next page begins, if there may be one.
+    cursor: Option<u64>,
+    /// Older entries that are gone.
+    forgotten: u64,
+}
+
 const VALUE_BYTES_MAX: usize = 240;
 const LOG_LIMIT: usize = 100;
 const CLOUD_DELAY_S_MAX: u64 = 86_400;
 const LOG_LIMIT_MAX: usize = 10_000;
 
 /// `GET /manage/v1/{tenant}/tenant`
-pub(super) async fn get(State(shared): State<Shared>, manager: Manager) -> Result<Json<Value>, Problem> {
+pub(super) async fn get(State(shared): State<Shared>, manager: Manager) -> Result<Json<Settings>, Problem> {
     Ok(Json(show(shared.store().tenant(&manager.tenant)?)))
 }
 
@@ -80,7 +130,7 @@ pub(super) async fn change(
     State(shared): State<Shared>,
     manager: Manager,
     Body(TenantChange { mfa_policy, plan, cloud_delay_s }): Body<TenantChange>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Settings>, Problem> {
     if cloud_delay_s.is_some_and(|delay| delay > CLOUD_DELAY_S_MAX) {
         let detail = format!("must be at most {CLOUD_DELAY_S_MAX}");
         return Err(Problem::invalid(vec![FieldError::new("/cloud_delay_s", detail)]));
@@ -97,8 +147,9 @@ pub(super) async fn change(
 pub(super) async fn revocations(
     State(shared): State<Shared>,
     manager: Manager,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "revocations": shared.store().tenant(&manager.tenant)?.bundle().revocations })))
+) -> Result<Json<RevocationList>, Problem> {
+    let revocations = shared.store().tenant(&manager.tenant)?.bundle().revocations;
+    Ok(Json(RevocationList { revocations }))
 }
 
 /// `POST /manage/v1/{tenant}/revocations`
@@ -106,7 +157,7 @@ pub(super) async fn revoke(
     State(shared): State<Shared>,
     manager: Manager,
     Body(NewRevocation { claim, value, not_before }): Body<NewRevocation>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Revoked>), Problem> {
     let now = shared.clock.now();
     if value.is_empty() || value.len() > VALUE_BYTES_MAX {
         let detail = format!("must have 1 to {VALUE_BYTES_MAX} bytes");
@@ -122,7 +173,7 @@ pub(super) async fn revoke(
         tenant.sessions.end(&value);
     }
     tenant.revoke(claim, &value, not_before, now);
-    Ok((StatusCode::CREATED, Json(json!({ "config_version": tenant.version.get() }))))
+    Ok((StatusCode::CREATED, Json(Revoked { config_version: tenant.version.get() })))
 }
 
 /// `GET /manage/v1/{tenant}/directory/sync-log`: newest first.
@@ -130,7 +181,7 @@ pub(super) async fn sync_log(
     State(shared): State<Shared>,
     manager: Manager,
     Query(LogFilter { source, org_id, limit }): Query<LogFilter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<SyncLogPage>, Problem> {
     let limit = limit.unwrap_or(LOG_LIMIT);
     if limit == 0 || limit > LOG_LIMIT_MAX {
         return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LOG_LIMIT_MAX}")));
@@ -141,8 +192,8 @@ pub(super) async fn sync_log(
         source.as_ref().is_none_or(|source| *source == entry.source)
             && (org_id.is_none() || org_id == entry.org_id)
     });
-    let page: Vec<Value> = wanted.take(limit).map(Entry::show).collect();
-    Ok(Json(json!({ "entries": page, "forgotten": forgotten })))
+    let entries = wanted.take(limit).map(Entry::show).collect();
+    Ok(Json(SyncLogPage { entries, forgotten }))
 }
 
 /// `GET /manage/v1/{tenant}/audit`: who reached for what belongs to another organisation; newest first.
@@ -150,7 +201,7 @@ pub(super) async fn audit(
     State(shared): State<Shared>,
     manager: Manager,
     Query(AuditFilter { org_id, actor, cursor, limit }): Query<AuditFilter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AuditPage>, Problem> {
     let limit = limit.unwrap_or(LOG_LIMIT);
     if limit == 0 || limit > LOG_LIMIT_MAX {
         return Err(Problem::unreadable(format!("query: `limit` must be 1 to {LOG_LIMIT_MAX}")));
@@ -164,13 +215,18 @@ pub(super) async fn audit(
     });
     let page: Vec<_> = wanted.take(limit).collect();
     let cursor = page.last().filter(|_| page.len() == limit).map(|(number, _)| *number);
-    let entries: Vec<_> = page.into_iter().map(|(_, entry)| entry).collect();
-    Ok(Json(json!({ "entries": entries, "cursor": cursor, "forgotten": audit.forgotten() })))
+    let entries = page.into_iter().map(|(_, entry)| entry.clone()).collect();
+    Ok(Json(AuditPage { entries, cursor, forgotten: audit.forgotten() }))
 }
 
-fn show(tenant: &Tenant) -> Value {
-    json!({
-        "name": tenant.name, "issuer": tenant.issuer, "audiences": tenant.audiences,
-        "mfa_policy": tenant.mfa_policy, "plan": tenant.plan, "cloud_delay_s": tenant.cloud_delay_s, "config_version": tenant.version.get(),
-    })
+fn show(tenant: &Tenant) -> Settings {
+    Settings {
+        name: tenant.name.clone(),
+        issuer: tenant.issuer.clone(),
+        audiences: tenant.audiences.clone(),
+        mfa_policy: tenant.mfa_policy,
+        plan: tenant.plan,
+        cloud_delay_s: tenant.cloud_delay_s,
+        config_version: tenant.version.get(),
+    }
 }

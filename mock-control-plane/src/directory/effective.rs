@@ -18,7 +18,7 @@ pub(crate) struct Effective {
 }
 
 /// Where a permission comes from.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub(crate) struct Source {
     /// `direct` or `group`.
     #[serde(rename = "type")]

@@ -133,3 +133,37 @@ fn it_is_served_as_far_as_it_goes() {
     assert!(document["paths"].as_object().unwrap().keys().all(|path| !path.contains("/test/")));
     assert!(document["paths"]["/manage/v1/{tenant}/keys"].is_object());
 }
+
+/// Whether a schema says what an answer holds: members, or which of several objects it is.
+fn says_something(document: &Value, schema: &Value) -> bool {
+    if let Some(at) = schema["$ref"].as_str() {
+        return says_something(document, document.pointer(at.strip_prefix('#').unwrap()).unwrap());
+    }
+    let any =
+        schema["anyOf"].as_array().is_some_and(|any| any.iter().all(|one| says_something(document, one)));
+    any || schema["properties"].as_object().is_some_and(|members| !members.is_empty())
+}
+
+#[test]
+fn every_answer_has_a_schema() {
+    let document = openapi();
+    let mut with_body = 0;
+    for (path, method, operation) in operations(&document) {
+        for (status, answer) in operation["responses"].as_object().unwrap() {
+            let Some(content) = answer["content"].as_object() else {
+                assert!(["204", "304"].contains(&status.as_str()), "{method} {path} {status} has no body");
+                continue;
+            };
+            for (media, about) in content {
+                assert!(
+                    says_something(&document, &about["schema"]),
+                    "{method} {path} {status} {media}: {about}"
+                );
+                with_body += 1;
+            }
+        }
+    }
+    assert!(with_body > 200, "{with_body}");
+    let scim = &document["components"]["schemas"]["ScimUser"]["properties"];
+    assert_eq!((&scim["active"]["type"], &scim["password"]), (&json!("boolean"), &Value::Null));
+}

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::Page;
 use super::orgs::UserRef;
+use super::{Page, Rows};
 use crate::directory::{Directory, Group, GroupDraft, Refusal, Role, RoleDraft, Scope};
 use crate::extract::{Body, Query, Registrar};
 use crate::server::Shared;
@@ -40,17 +39,55 @@ pub(in crate::api) struct RoleRef {
     permissions: Option<BTreeSet<String>>,
 }
 
+/// A role that a user or a group has.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct Assigned {
+    role_id: String,
+    role_name: String,
+    permissions: Vec<String>,
+}
+
+/// A group.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct GroupAnswer {
+    id: String,
+    name: String,
+    description: String,
+    /// The group's organisation; null: the tenant itself.
+    org_id: Option<String>,
+    /// Identifier in the directory that provisions the group.
+    external_id: Option<String>,
+    /// Identifiers of users.
+    members: Vec<String>,
+    roles: Vec<Assigned>,
+}
+
+/// A page of groups.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct GroupPage {
+    groups: Vec<GroupAnswer>,
+    /// All that match, on this page or not.
+    total: usize,
+    /// Where the next page begins; null: this is the last one.
+    cursor: Option<String>,
+}
+
 /// `GET …/groups`
 pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     registrar: Registrar,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<GroupPage>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     page.need_org(directory, &registrar.scope)?;
     let rows = directory.groups(&registrar.scope).filter(|group| page.wants(group.org.as_deref()));
-    page.of("groups", rows, |group| &group.id, |group| show(directory, group)).map(Json)
+    let page = page.of(rows, |group| &group.id, |group| show(directory, group))?;
+    let Rows { rows: groups, total, cursor } = page;
+    Ok(Json(GroupPage { groups, total, cursor }))
 }
 
 /// `POST …/groups`
@@ -58,7 +95,7 @@ pub(in crate::api) async fn create(
     State(shared): State<Shared>,
     registrar: Registrar,
     Body(GroupBody { name, description, org_id }): Body<GroupBody>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<GroupAnswer>), Problem> {
     let id = secret::random("grp-")?;
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
@@ -72,7 +109,7 @@ pub(in crate::api) async fn get(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<GroupAnswer>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     Ok(Json(show(directory, directory.group(&registrar.scope, &id)?)))
@@ -84,7 +121,7 @@ pub(in crate::api) async fn replace(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(GroupBody { name, description, org_id: _ }): Body<GroupBody>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<GroupAnswer>, Problem> {
     let now = shared.clock.now();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&registrar.tenant)?;
@@ -117,7 +154,7 @@ pub(in crate::api) async fn add_role(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(wanted): Body<RoleRef>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Assigned>), Problem> {
     let new_id = secret::random("rol-")?;
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
@@ -202,8 +239,9 @@ pub(super) fn find_or_make(
 }
 
 /// A role as the answer to its assignment.
-pub(super) fn show_role(role: &Role) -> Value {
-    json!({ "role_id": role.id, "role_name": role.name, "permissions": role.permissions })
+pub(super) fn show_role(role: &Role) -> Assigned {
+    let permissions = role.permissions.iter().cloned().collect();
+    Assigned { role_id: role.id.clone(), role_name: role.name.clone(), permissions }
 }
 
 /// A change of a group, which may take rights from its members.
@@ -218,11 +256,15 @@ fn change(
     tenant.change(&members, now, |directory| change(directory, scope))
 }
 
-fn show(directory: &Directory, group: &Group) -> Value {
+fn show(directory: &Directory, group: &Group) -> GroupAnswer {
     let role = |id: &String| directory.role(&Scope::Tenant, id).ok().map(show_role);
-    json!({
-        "id": group.id, "name": group.name, "description": group.description, "org_id": group.org,
-        "external_id": group.external_id, "members": group.members,
-        "roles": group.roles.iter().filter_map(role).collect::<Vec<_>>(),
-    })
+    GroupAnswer {
+        id: group.id.clone(),
+        name: group.name.clone(),
+        description: group.description.clone(),
+        org_id: group.org.clone(),
+        external_id: group.external_id.clone(),
+        members: group.members.iter().cloned().collect(),
+        roles: group.roles.iter().filter_map(role).collect(),
+    }
 }

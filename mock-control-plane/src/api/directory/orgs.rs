@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::Page;
+use super::{Page, Rows};
 use crate::directory::{Org, OrgDraft, Scope};
 use crate::extract::{Body, Query, Registrar};
 use crate::mfa::MfaPolicy;
@@ -40,6 +39,30 @@ pub(in crate::api) struct UserRef {
     user_id: String,
 }
 
+/// An organisation.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct OrgAnswer {
+    id: String,
+    slug: String,
+    name: String,
+    /// Its own policy; null: the tenant's.
+    mfa_policy: Option<MfaPolicy>,
+    /// Identifiers of users.
+    admins: Vec<String>,
+}
+
+/// A page of organisations.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct OrgPage {
+    orgs: Vec<OrgAnswer>,
+    /// All that match, on this page or not.
+    total: usize,
+    /// Where the next page begins; null: this is the last one.
+    cursor: Option<String>,
+}
+
 // === impl UserRef ===
 
 impl UserRef {
@@ -54,12 +77,13 @@ pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     registrar: Registrar,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<OrgPage>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     page.need_org(directory, &registrar.scope)?;
     let rows = directory.orgs(&registrar.scope).filter(|org| page.wants(Some(&org.id)));
-    page.of("orgs", rows, |org| &org.id, show).map(Json)
+    let Rows { rows: orgs, total, cursor } = page.of(rows, |org| &org.id, show)?;
+    Ok(Json(OrgPage { orgs, total, cursor }))
 }
 
 /// `POST …/orgs`
@@ -67,7 +91,7 @@ pub(in crate::api) async fn create(
     State(shared): State<Shared>,
     registrar: Registrar,
     Body(NewOrg { slug, name, mfa_policy }): Body<NewOrg>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<OrgAnswer>), Problem> {
     if registrar.scope != Scope::Tenant {
         return Err(Problem::forbidden("only who manages the tenant can add an organisation"));
     }
@@ -83,7 +107,7 @@ pub(in crate::api) async fn get(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<OrgAnswer>, Problem> {
     let store = shared.store();
     let org = store.tenant(&registrar.tenant)?.directory.org(&registrar.scope, &id)?;
     Ok(Json(show(org)))
@@ -95,7 +119,7 @@ pub(in crate::api) async fn change(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(OrgChange { name, mfa_policy }): Body<OrgChange>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<OrgAnswer>, Problem> {
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
     let org = directory.change_org(&registrar.scope, &id, name, mfa_policy.map(Some))?;
@@ -108,7 +132,7 @@ pub(in crate::api) async fn add_admin(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(UserRef { user_id }): Body<UserRef>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<OrgAnswer>, Problem> {
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
     Ok(Json(show(directory.set_org_admin(&registrar.scope, &id, &user_id, true)?)))
@@ -128,7 +152,7 @@ pub(in crate::api) async fn remove_admin(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn show(org: &Org) -> Value {
-    let Org { id, slug, name, mfa_policy, admins } = org;
-    json!({ "id": id, "slug": slug, "name": name, "mfa_policy": mfa_policy, "admins": admins })
+fn show(org: &Org) -> OrgAnswer {
+    let Org { id, slug, name, mfa_policy, admins } = org.clone();
+    OrgAnswer { id, slug, name, mfa_policy, admins: admins.into_iter().collect() }
 }

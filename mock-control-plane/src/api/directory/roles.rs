@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::Page;
+use super::{Page, Rows};
 use crate::directory::{Role, RoleDraft};
 use crate::extract::{Body, Query, Registrar};
 use crate::server::Shared;
@@ -28,17 +27,57 @@ pub(in crate::api) struct RoleBody {
     org_id: Option<String>,
 }
 
+/// A role.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct RoleAnswer {
+    id: String,
+    name: String,
+    description: String,
+    permissions: Vec<String>,
+    /// The role's organisation; null: the tenant itself.
+    org_id: Option<String>,
+}
+
+/// A page of roles.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct RolePage {
+    roles: Vec<RoleAnswer>,
+    /// All that match, on this page or not.
+    total: usize,
+    /// Where the next page begins; null: this is the last one.
+    cursor: Option<String>,
+}
+
+/// A permission.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct PermissionAnswer {
+    name: String,
+    /// Identifiers of the roles that grant it.
+    roles: Vec<String>,
+}
+
+/// All permissions.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct PermissionList {
+    permissions: Vec<PermissionAnswer>,
+}
+
 /// `GET …/roles`
 pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     registrar: Registrar,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RolePage>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     page.need_org(directory, &registrar.scope)?;
     let rows = directory.roles(&registrar.scope).filter(|role| page.wants(role.org.as_deref()));
-    page.of("roles", rows, |role| &role.id, show).map(Json)
+    let Rows { rows: roles, total, cursor } = page.of(rows, |role| &role.id, show)?;
+    Ok(Json(RolePage { roles, total, cursor }))
 }
 
 /// `POST …/roles`
@@ -46,7 +85,7 @@ pub(in crate::api) async fn create(
     State(shared): State<Shared>,
     registrar: Registrar,
     Body(body): Body<RoleBody>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<RoleAnswer>), Problem> {
     let id = secret::random("rol-")?;
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
@@ -59,7 +98,7 @@ pub(in crate::api) async fn get(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RoleAnswer>, Problem> {
     let store = shared.store();
     Ok(Json(show(store.tenant(&registrar.tenant)?.directory.role(&registrar.scope, &id)?)))
 }
@@ -70,7 +109,7 @@ pub(in crate::api) async fn replace(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(body): Body<RoleBody>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RoleAnswer>, Problem> {
     let mut store = shared.store();
     let tenant = store.tenant_mut(&registrar.tenant)?;
     let holders = tenant.directory.holders(&id);
@@ -97,17 +136,16 @@ pub(in crate::api) async fn remove(
 pub(in crate::api) async fn permissions(
     State(shared): State<Shared>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PermissionList>, Problem> {
     let store = shared.store();
-    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for role in store.tenant(&registrar.tenant)?.directory.roles(&registrar.scope) {
         for permission in &role.permissions {
-            all.entry(permission).or_default().push(&role.id);
+            all.entry(permission.clone()).or_default().push(role.id.clone());
         }
     }
-    let rows: Vec<Value> =
-        all.into_iter().map(|(name, roles)| json!({ "name": name, "roles": roles })).collect();
-    Ok(Json(json!({ "permissions": rows })))
+    let permissions = all.into_iter().map(|(name, roles)| PermissionAnswer { name, roles }).collect();
+    Ok(Json(PermissionList { permissions }))
 }
 
 fn draft(body: RoleBody) -> RoleDraft {
@@ -115,7 +153,7 @@ fn draft(body: RoleBody) -> RoleDraft {
     RoleDraft { org: org_id, name, description, permissions }
 }
 
-fn show(role: &Role) -> Value {
-    let Role { id, org, name, description, permissions } = role;
-    json!({ "id": id, "name": name, "description": description, "permissions": permissions, "org_id": org })
+fn show(role: &Role) -> RoleAnswer {
+    let Role { id, org, name, description, permissions } = role.clone();
+    RoleAnswer { id, name, description, permissions: permissions.into_iter().collect(), org_id: org }
 }

@@ -1,14 +1,16 @@
 //! `/api/v1/users`
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::Page;
-use super::groups::{RoleRef, find_or_make, show_role};
-use crate::directory::{Directory, Effective, Scope, User, UserDraft};
+use super::groups::{Assigned, RoleRef, find_or_make, show_role};
+use super::{Page, Rows};
+use crate::directory::{Directory, Effective, Scope, Source, User, UserDraft};
 use crate::extract::{Body, Query, Registrar};
 use crate::password::{PASSWORD_BYTES, PasswordHash, off_thread};
 use crate::server::Shared;
@@ -36,6 +38,69 @@ pub(in crate::api) struct UserBody {
     org_id: Option<String>,
 }
 
+/// A group of a user's.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct GroupRef {
+    id: String,
+    name: String,
+}
+
+/// A user.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct UserAnswer {
+    id: String,
+    user_name: String,
+    email: Option<String>,
+    email_verified: bool,
+    name: String,
+    title: Option<String>,
+    active: bool,
+    /// The user's organisation; null: the tenant itself.
+    org_id: Option<String>,
+    /// Identifier in the directory that provisions the user.
+    external_id: Option<String>,
+    mfa_enrolled: bool,
+    groups: Vec<GroupRef>,
+    /// Those that the user has directly.
+    roles: Vec<Assigned>,
+    /// Seconds since the epoch, like the next.
+    created_at: u64,
+    updated_at: u64,
+}
+
+/// A page of users.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct UserPage {
+    users: Vec<UserAnswer>,
+    /// All that match, on this page or not.
+    total: usize,
+    /// Where the next page begins; null: this is the last one.
+    cursor: Option<String>,
+}
+
+/// What a user may do.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct PermissionsAnswer {
+    effective: Vec<String>,
+    /// Each permission with the roles that grant it.
+    source: BTreeMap<String, Vec<Source>>,
+    /// Names of all roles, direct and by groups.
+    roles: Vec<String>,
+    /// Names.
+    groups: Vec<String>,
+}
+
+/// How many sessions ended.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct Ended {
+    ended: usize,
+}
+
 const TEXT_BYTES_MAX: usize = 320;
 
 /// `GET …/users?org_id=&limit=&cursor=`
@@ -43,12 +108,14 @@ pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     registrar: Registrar,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<UserPage>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     page.need_org(directory, &registrar.scope)?;
     let rows = directory.users(&registrar.scope).filter(|user| page.wants(user.org.as_deref()));
-    page.of("users", rows, |user| &user.id, |user| show(directory, user)).map(Json)
+    let page = page.of(rows, |user| &user.id, |user| show(directory, user))?;
+    let Rows { rows: users, total, cursor } = page;
+    Ok(Json(UserPage { users, total, cursor }))
 }
 
 /// `POST …/users`
@@ -56,7 +123,7 @@ pub(in crate::api) async fn create(
     State(shared): State<Shared>,
     registrar: Registrar,
     Body(body): Body<UserBody>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<UserAnswer>), Problem> {
     let email = body.email.clone();
     let user_name = body.user_name.clone().or(email).unwrap_or_default();
     let base = UserDraft { org: body.org_id.clone(), user_name, active: true, ..UserDraft::default() };
@@ -73,7 +140,7 @@ pub(in crate::api) async fn get(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<UserAnswer>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     Ok(Json(show(directory, directory.user(&registrar.scope, &id)?)))
@@ -85,7 +152,7 @@ pub(in crate::api) async fn change(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(body): Body<UserBody>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<UserAnswer>, Problem> {
     if body.org_id.is_some() {
         let detail = "a user stays in its organisation; create a new one in the other";
         return Err(Problem::invalid(vec![FieldError::new("/org_id", detail)]));
@@ -126,13 +193,17 @@ pub(in crate::api) async fn permissions(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PermissionsAnswer>, Problem> {
     let store = shared.store();
     let directory = &store.tenant(&registrar.tenant)?.directory;
     directory.user(&registrar.scope, &id)?;
     let Effective { roles, groups, permissions } = directory.effective(&id);
-    let effective: Vec<&String> = permissions.keys().collect();
-    Ok(Json(json!({ "effective": effective, "source": permissions, "roles": roles, "groups": groups })))
+    Ok(Json(PermissionsAnswer {
+        effective: permissions.keys().cloned().collect(),
+        source: permissions,
+        roles: roles.into_iter().collect(),
+        groups: groups.into_iter().collect(),
+    }))
 }
 
 /// `POST …/users/{user}/roles`
@@ -141,7 +212,7 @@ pub(in crate::api) async fn add_role(
     Path(id): Path<String>,
     registrar: Registrar,
     Body(wanted): Body<RoleRef>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Assigned>), Problem> {
     let new_id = secret::random("rol-")?;
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
@@ -170,11 +241,11 @@ pub(in crate::api) async fn end_sessions(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     registrar: Registrar,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Ended>, Problem> {
     let mut store = shared.store();
     let tenant = store.tenant_mut(&registrar.tenant)?;
     tenant.directory.user(&registrar.scope, &id)?;
-    Ok(Json(json!({ "ended": tenant.end_sessions(&id, shared.clock.now()) })))
+    Ok(Json(Ended { ended: tenant.end_sessions(&id, shared.clock.now()) }))
 }
 
 async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<UserDraft, Problem> {
@@ -226,15 +297,23 @@ async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<Use
     })
 }
 
-fn show(directory: &Directory, user: &User) -> Value {
+fn show(directory: &Directory, user: &User) -> UserAnswer {
     let role = |id: &String| directory.role(&Scope::Tenant, id).ok().map(show_role);
-    let groups: Vec<Value> =
-        directory.groups_of(&user.id).map(|group| json!({ "id": group.id, "name": group.name })).collect();
-    json!({
-        "id": user.id, "user_name": user.user_name, "email": user.email(), "email_verified": user.email_verified,
-        "name": user.name(), "title": user.profile.get("title"), "active": user.active, "org_id": user.org,
-        "external_id": user.external_id, "mfa_enrolled": user.mfa.verified().is_some(), "groups": groups,
-        "roles": user.roles.iter().filter_map(role).collect::<Vec<_>>(),
-        "created_at": user.created_s, "updated_at": user.updated_s,
-    })
+    let groups = directory.groups_of(&user.id);
+    UserAnswer {
+        id: user.id.clone(),
+        user_name: user.user_name.clone(),
+        email: user.email().map(str::to_owned),
+        email_verified: user.email_verified,
+        name: user.name(),
+        title: user.profile.get("title").and_then(|title| title.as_str()).map(str::to_owned),
+        active: user.active,
+        org_id: user.org.clone(),
+        external_id: user.external_id.clone(),
+        mfa_enrolled: user.mfa.verified().is_some(),
+        groups: groups.map(|group| GroupRef { id: group.id.clone(), name: group.name.clone() }).collect(),
+        roles: user.roles.iter().filter_map(role).collect(),
+        created_at: user.created_s,
+        updated_at: user.updated_s,
+    }
 }

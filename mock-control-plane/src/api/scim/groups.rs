@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use super::users::label;
 use super::{Provisioner, ScimBody, ScimQuery, answer, base, check_version, resource, unchanged};
 use crate::directory::{Group, Refusal, Scope};
-use crate::scim::{GROUP, GroupRequest, ListQuery, Patch, ResourceType, ScimError, ScimKind, canonical};
+use crate::openapi::Said;
+use crate::scim::{
+    GROUP, GroupDocument, GroupRequest, ListDocument, ListQuery, Patch, ResourceType, ScimError, ScimKind,
+    canonical,
+};
 use crate::secret;
 use crate::server::Shared;
 use crate::store::Tenant;
@@ -22,7 +25,7 @@ pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<GroupDocument>>, ScimError> {
     find(&shared, &provisioner, &query)
 }
 
@@ -31,7 +34,7 @@ pub(in crate::api) async fn search(
     State(shared): State<Shared>,
     provisioner: Provisioner,
     ScimBody(query): ScimBody<ListQuery>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<GroupDocument>>, ScimError> {
     find(&shared, &provisioner, &query)
 }
 
@@ -41,7 +44,7 @@ pub(in crate::api) async fn create(
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
     ScimBody(body): ScimBody<Map<String, Value>>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<GroupDocument>, ScimError> {
     let began = shared.clock.now();
     let made = || -> Result<String, ScimError> {
         let GroupRequest { draft } = GroupRequest::read(canonical(&GROUP, body)?)?;
@@ -65,7 +68,7 @@ pub(in crate::api) async fn get(
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
-) -> Result<Response, ScimError> {
+) -> Result<Said<GroupDocument>, ScimError> {
     let meta = {
         let store = shared.store();
         let tenant = store.tenant(&provisioner.tenant)?;
@@ -85,7 +88,7 @@ pub(in crate::api) async fn replace(
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
     ScimBody(body): ScimBody<Map<String, Value>>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<GroupDocument>, ScimError> {
     let began = shared.clock.now();
     let changed = change(&shared, &provisioner, &id, &headers, began, |_| canonical(&GROUP, body));
     changed.inspect_err(|error| provisioner.refused(&shared, "Group update", error, began))?;
@@ -100,7 +103,7 @@ pub(in crate::api) async fn patch(
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
     ScimBody(patch): ScimBody<Patch>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<GroupDocument>, ScimError> {
     let began = shared.clock.now();
     let changed =
         change(&shared, &provisioner, &id, &headers, began, |group| patch.apply(&GROUP, &group.attributes()));
@@ -114,7 +117,7 @@ pub(in crate::api) async fn remove(
     Path((_, id)): Path<(String, String)>,
     provisioner: Provisioner,
     headers: HeaderMap,
-) -> Result<Response, ScimError> {
+) -> Result<StatusCode, ScimError> {
     let now = shared.clock.now();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&provisioner.tenant)?;
@@ -124,7 +127,7 @@ pub(in crate::api) async fn remove(
     let members: Vec<String> = group.members.iter().cloned().collect();
     tenant.change(&members, now, |directory| directory.remove_group(&provisioner.scope, &id))?;
     note(tenant, &provisioner, "Group deleted", group.name.clone(), &group, now, shared.clock.now());
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn change(
@@ -197,7 +200,11 @@ fn note_members(
     }
 }
 
-fn find(shared: &Shared, provisioner: &Provisioner, query: &ListQuery) -> Result<Response, ScimError> {
+fn find(
+    shared: &Shared,
+    provisioner: &Provisioner,
+    query: &ListQuery,
+) -> Result<Said<ListDocument<GroupDocument>>, ScimError> {
     let store = shared.store();
     let tenant = store.tenant(&provisioner.tenant)?;
     let base = base(tenant);
@@ -210,7 +217,7 @@ fn show(
     id: &str,
     status: StatusCode,
     query: &ListQuery,
-) -> Result<Response, ScimError> {
+) -> Result<Said<GroupDocument>, ScimError> {
     let store = shared.store();
     let tenant = store.tenant(&provisioner.tenant)?;
     let base = base(tenant);

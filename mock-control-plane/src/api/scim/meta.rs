@@ -2,18 +2,21 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{Provisioner, ScimBody, answer, base, groups, users};
-use crate::scim::{GROUP, ListQuery, ScimError, ScimKind, USER, schemas};
+use crate::openapi::Said;
+use crate::scim::{
+    AnyDocument, ConfigDocument, GROUP, ListDocument, ListQuery, ResourceTypeDocument, SchemaDocument,
+    ScimError, ScimKind, USER, schemas,
+};
 use crate::server::Shared;
 
 /// `GET …/ServiceProviderConfig`
 pub(in crate::api) async fn config(
     State(shared): State<Shared>,
     provisioner: Provisioner,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ConfigDocument>, ScimError> {
     let base = base(shared.store().tenant(&provisioner.tenant)?);
     let config = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
@@ -36,7 +39,7 @@ pub(in crate::api) async fn config(
 pub(in crate::api) async fn resource_types(
     State(shared): State<Shared>,
     provisioner: Provisioner,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<ResourceTypeDocument>>, ScimError> {
     let base = base(shared.store().tenant(&provisioner.tenant)?);
     Ok(list(vec![USER.show(&base), GROUP.show(&base)]))
 }
@@ -46,7 +49,7 @@ pub(in crate::api) async fn resource_type(
     State(shared): State<Shared>,
     Path((_, id)): Path<(String, String)>,
     provisioner: Provisioner,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ResourceTypeDocument>, ScimError> {
     let base = base(shared.store().tenant(&provisioner.tenant)?);
     one([USER.show(&base), GROUP.show(&base)], &id)
 }
@@ -55,7 +58,7 @@ pub(in crate::api) async fn resource_type(
 pub(in crate::api) async fn all_schemas(
     State(shared): State<Shared>,
     provisioner: Provisioner,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<SchemaDocument>>, ScimError> {
     let base = base(shared.store().tenant(&provisioner.tenant)?);
     Ok(list(schemas(&base)))
 }
@@ -65,7 +68,7 @@ pub(in crate::api) async fn schema(
     State(shared): State<Shared>,
     Path((_, id)): Path<(String, String)>,
     provisioner: Provisioner,
-) -> Result<Response, ScimError> {
+) -> Result<Said<SchemaDocument>, ScimError> {
     let base = base(shared.store().tenant(&provisioner.tenant)?);
     one(schemas(&base), &id)
 }
@@ -75,7 +78,7 @@ pub(in crate::api) async fn search(
     State(shared): State<Shared>,
     provisioner: Provisioner,
     ScimBody(query): ScimBody<ListQuery>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<AnyDocument>>, ScimError> {
     let store = shared.store();
     let tenant = store.tenant(&provisioner.tenant)?;
     let base = base(tenant);
@@ -94,7 +97,7 @@ pub(in crate::api) async fn no_route(_: Provisioner) -> ScimError {
     ScimError::new(ScimKind::NotFound, "no such endpoint; see ResourceTypes")
 }
 
-fn list(resources: Vec<Value>) -> Response {
+fn list<T>(resources: Vec<Value>) -> Said<ListDocument<T>> {
     let list = json!({
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
         "totalResults": resources.len(), "startIndex": 1, "itemsPerPage": resources.len(), "Resources": resources,
@@ -102,7 +105,7 @@ fn list(resources: Vec<Value>) -> Response {
     answer(StatusCode::OK, list)
 }
 
-fn one(resources: impl IntoIterator<Item = Value>, id: &str) -> Result<Response, ScimError> {
+fn one<T>(resources: impl IntoIterator<Item = Value>, id: &str) -> Result<Said<T>, ScimError> {
     let found = resources.into_iter().find(|resource| resource["id"] == id);
     found
         .map(|resource| answer(StatusCode::OK, resource))

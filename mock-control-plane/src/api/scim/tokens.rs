@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Scope;
 use crate::extract::{Body, Manager};
@@ -24,15 +23,48 @@ pub(in crate::api) struct NewToken {
     org_id: Option<String>,
 }
 
+/// A token of a directory, without its secret.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct TokenAnswer {
+    token_id: String,
+    /// Name of the directory.
+    source: String,
+    /// The organisation that it provisions; null: the tenant.
+    org_id: Option<String>,
+}
+
+/// Tokens of directories.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct ScimTokenList {
+    tokens: Vec<TokenAnswer>,
+}
+
+/// A new token, shown this once.
+#[derive(Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::api) struct TokenMade {
+    token_id: String,
+    token: String,
+    source: String,
+    org_id: Option<String>,
+    note: &'static str,
+}
+
 /// `GET …/scim/tokens`
 pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     manager: Manager,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ScimTokenList>, Problem> {
     let store = shared.store();
-    let show = |token: &ScimToken| json!({ "token_id": token.id, "source": token.source, "org_id": org(&token.scope) });
-    let tokens: Vec<Value> = store.tenant(&manager.tenant)?.scim_tokens.list().map(show).collect();
-    Ok(Json(json!({ "tokens": tokens })))
+    let show = |token: &ScimToken| TokenAnswer {
+        token_id: token.id.clone(),
+        source: token.source.clone(),
+        org_id: org(&token.scope),
+    };
+    let tokens = store.tenant(&manager.tenant)?.scim_tokens.list().map(show).collect();
+    Ok(Json(ScimTokenList { tokens }))
 }
 
 /// `POST …/scim/tokens`
@@ -40,7 +72,7 @@ pub(in crate::api) async fn create(
     State(shared): State<Shared>,
     manager: Manager,
     Body(NewToken { source, org_id }): Body<NewToken>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<TokenMade>), Problem> {
     if source.trim().is_empty() || source.len() > 100 || source.contains(char::is_control) {
         let detail = "must have 1 to 100 bytes and no control characters";
         return Err(Problem::invalid(vec![FieldError::new("/source", detail)]));
@@ -52,12 +84,10 @@ pub(in crate::api) async fn create(
         None => Scope::Tenant,
         Some(id) => Scope::Org(tenant.directory.org(&Scope::Tenant, &id)?.id.clone()),
     };
-    let answer = json!({
-        "token_id": id, "token": token, "source": source, "org_id": org(&scope),
-        "note": "Save this token; it will not be shown again",
-    });
-    tenant.scim_tokens.add(ScimToken { id, source, scope, secret: SecretHash::of(token.as_bytes()) });
-    Ok((StatusCode::CREATED, Json(answer)))
+    let (org_id, secret) = (org(&scope), SecretHash::of(token.as_bytes()));
+    tenant.scim_tokens.add(ScimToken { id: id.clone(), source: source.clone(), scope, secret });
+    let note = "Save this token; it will not be shown again";
+    Ok((StatusCode::CREATED, Json(TokenMade { token_id: id, token, source, org_id, note })))
 }
 
 /// `DELETE …/scim/tokens/{token}`
@@ -75,9 +105,9 @@ pub(in crate::api) async fn remove(
     }
 }
 
-fn org(scope: &Scope) -> Option<&str> {
+fn org(scope: &Scope) -> Option<String> {
     match scope {
         Scope::Tenant => None,
-        Scope::Org(id) => Some(id),
+        Scope::Org(id) => Some(id.clone()),
     }
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use super::{Provisioner, ScimBody, ScimQuery, answer, base, check_version, resource, unchanged};
 use crate::directory::{Scope, User, UserDraft};
+use crate::openapi::Said;
 use crate::password::{PasswordHash, off_thread};
-use crate::scim::{ListQuery, Patch, ResourceType, ScimError, USER, UserRequest, canonical};
+use crate::scim::{
+    ListDocument, ListQuery, Patch, ResourceType, ScimError, USER, UserDocument, UserRequest, canonical,
+};
 use crate::secret;
 use crate::server::Shared;
 use crate::store::Tenant;
@@ -21,7 +23,7 @@ pub(in crate::api) async fn list(
     State(shared): State<Shared>,
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<UserDocument>>, ScimError> {
     find(&shared, &provisioner, &query)
 }
 
@@ -30,7 +32,7 @@ pub(in crate::api) async fn search(
     State(shared): State<Shared>,
     provisioner: Provisioner,
     ScimBody(query): ScimBody<ListQuery>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<ListDocument<UserDocument>>, ScimError> {
     find(&shared, &provisioner, &query)
 }
 
@@ -40,7 +42,7 @@ pub(in crate::api) async fn create(
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
     ScimBody(body): ScimBody<Map<String, Value>>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<UserDocument>, ScimError> {
     let began = shared.clock.now();
     let made = async {
         let draft = read(&shared, canonical(&USER, body)?, true).await?;
@@ -65,7 +67,7 @@ pub(in crate::api) async fn get(
     provisioner: Provisioner,
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
-) -> Result<Response, ScimError> {
+) -> Result<Said<UserDocument>, ScimError> {
     let meta = {
         let store = shared.store();
         let tenant = store.tenant(&provisioner.tenant)?;
@@ -85,7 +87,7 @@ pub(in crate::api) async fn replace(
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
     ScimBody(body): ScimBody<Map<String, Value>>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<UserDocument>, ScimError> {
     let began = shared.clock.now();
     let changed = change(&shared, &provisioner, &id, &headers, began, |_| canonical(&USER, body)).await;
     changed.inspect_err(|error| provisioner.refused(&shared, "User update", error, began))?;
@@ -100,7 +102,7 @@ pub(in crate::api) async fn patch(
     ScimQuery(query): ScimQuery<ListQuery>,
     headers: HeaderMap,
     ScimBody(patch): ScimBody<Patch>,
-) -> Result<Response, ScimError> {
+) -> Result<Said<UserDocument>, ScimError> {
     let began = shared.clock.now();
     let change =
         change(&shared, &provisioner, &id, &headers, began, |user| patch.apply(&USER, &user.attributes()));
@@ -114,7 +116,7 @@ pub(in crate::api) async fn remove(
     Path((_, id)): Path<(String, String)>,
     provisioner: Provisioner,
     headers: HeaderMap,
-) -> Result<Response, ScimError> {
+) -> Result<StatusCode, ScimError> {
     let now = shared.clock.now();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&provisioner.tenant)?;
@@ -127,7 +129,7 @@ pub(in crate::api) async fn remove(
         directory.remove_user(&provisioner.scope, &id, now.as_secs())
     })?;
     tenant.sync_log.done(what, Status::Synced, now, shared.clock.now());
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT)
 }
 
 // === impl Provisioner ===
@@ -199,7 +201,11 @@ async fn read(shared: &Shared, attributes: Map<String, Value>, active: bool) -> 
     Ok(UserDraft { active: wanted.unwrap_or(active), password, ..draft })
 }
 
-fn find(shared: &Shared, provisioner: &Provisioner, query: &ListQuery) -> Result<Response, ScimError> {
+fn find(
+    shared: &Shared,
+    provisioner: &Provisioner,
+    query: &ListQuery,
+) -> Result<Said<ListDocument<UserDocument>>, ScimError> {
     let store = shared.store();
     let tenant = store.tenant(&provisioner.tenant)?;
     let base = base(tenant);
@@ -212,7 +218,7 @@ fn show(
     id: &str,
     status: StatusCode,
     query: &ListQuery,
-) -> Result<Response, ScimError> {
+) -> Result<Said<UserDocument>, ScimError> {
     let store = shared.store();
     let tenant = store.tenant(&provisioner.tenant)?;
     let base = base(tenant);
