@@ -70,6 +70,22 @@ struct View<'a> {
     members: &'a Map<String, Value>,
 }
 
+// === impl Operator ===
+
+impl Operator {
+    /// Whether it asks for what is greater or less.
+    fn is_of_order(self) -> bool {
+        match self {
+            Operator::Greater | Operator::GreaterOrEqual | Operator::Less | Operator::LessOrEqual => true,
+            Operator::Contains
+            | Operator::EndsWith
+            | Operator::Equal
+            | Operator::NotEqual
+            | Operator::StartsWith => false,
+        }
+    }
+}
+
 // === impl Filter ===
 
 impl Filter {

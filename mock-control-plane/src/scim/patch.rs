@@ -3,7 +3,7 @@
 //! Beyond the RFC: operations in any case and booleans as text (Entra ID); `remove` of a multi-valued attribute with
 //! the values to remove (Entra ID); `add` through a filter that nothing satisfies makes the value that would (Entra
 //! ID); paths as members of a value without path (Entra ID); members there that only the server writes are passed over
-//! (Okta sends a group's `id`).
+//! (Okta sends a group's `id`); the one value of an attribute in an array (Entra ID).
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::filter::Filter;
 use super::path::{Target, holder};
 use super::resource::{one_primary, single, value_of};
-use super::schema::{Attribute, ResourceType};
+use super::schema::{Attribute, Kind, ResourceType};
 use super::{ScimError, ScimKind};
 
 /// The body of a PATCH.
@@ -139,6 +139,7 @@ fn apply(op: Op, target: Target, value: Value, resource: &mut Map<String, Value>
     };
     let broken = || ScimError::new(ScimKind::InvalidValue, "the extension is no object");
     let members = holder(resource, extension).ok_or_else(broken)?;
+    let value = if op == Op::Remove { value } else { sent(sub.unwrap_or(attribute), value) };
     // RFC 7644 section 3.5.2.2: what is required stays. (A deactivated user must not come back by losing `active`.)
     if attribute.required && (op == Op::Remove || value.is_null()) {
         return Err(ScimError::new(ScimKind::Mutability, format!("`{}` cannot be removed", attribute.name)));
@@ -169,6 +170,24 @@ fn whole_extension(
         (Op::Add | Op::Replace, _) => {
             Err(ScimError::new(ScimKind::InvalidValue, format!("`{name}` must be an object")))
         }
+    }
+}
+
+/// The value that is meant: Entra ID sends the one value of an attribute in an array too, and a simple one as an object
+/// (`[{"$ref": null, "value": "False"}]`). To refuse that would be to keep a user who is to be out.
+fn sent(attribute: &Attribute, value: Value) -> Value {
+    if attribute.many {
+        return value;
+    }
+    let one = match value {
+        Value::Array(mut values) if values.len() == 1 => values.remove(0),
+        value => value,
+    };
+    match one {
+        Value::Object(mut members) if attribute.kind != Kind::Complex && members.contains_key("value") => {
+            members.remove("value").unwrap_or_default()
+        }
+        one => one,
     }
 }
 

@@ -117,7 +117,12 @@ impl<'a> Reader<'a> {
             "sw" => Operator::StartsWith,
             other => return Err(self.wrong(&format!("`{other}` is no operator"))),
         };
-        Ok(Filter::Compare(path, operator, self.value()?))
+        let value = self.value()?;
+        // RFC 7644 table 3: there is no order of booleans.
+        if operator.is_of_order() && value.is_boolean() {
+            return Err(self.wrong("`true` and `false` are neither greater nor less; write `eq` or `ne`"));
+        }
+        Ok(Filter::Compare(path, operator, value))
     }
 
     /// `urn:…:schema:attribute.sub`, or less of it. The sub-attribute is what comes after the last dot behind the last

@@ -108,6 +108,8 @@ fn what_is_no_filter_is_refused() {
         "\u{fc} eq \"a\"",
         ".x pr",
         "x. pr",
+        "active gt true",
+        "active le false",
         &deep,
         &long,
     ];

@@ -208,3 +208,29 @@ fn the_schema_must_be_named() {
         serde_json::from_value(json!({ "Operations": [{ "op": "remove", "path": "name" }] })).expect("read");
     assert_eq!(patch.apply(&USER, &alice()).expect_err("refused").kind, ScimKind::InvalidSyntax);
 }
+
+/// Entra ID has sent single values in arrays, and simple ones as objects.
+#[test]
+fn one_value_in_an_array_is_that_value() {
+    for off in [json!(["False"]), json!([{ "$ref": null, "value": "False" }]), json!({ "value": false })] {
+        check(json!([{ "op": "Replace", "path": "active", "value": off }]), json!({ "active": false }));
+        check(json!([{ "op": "replace", "value": { "active": off } }]), json!({ "active": false }));
+    }
+    let manager = json!([{ "$ref": "https://x.example/Users/u9", "value": "u9" }]);
+    check(
+        json!([{ "op": "Add", "path": format!("{ENTERPRISE}:manager"), "value": manager }]),
+        json!({ ENTERPRISE: { "department": "Oncology", "manager": { "value": "u9" } } }),
+    );
+    check(
+        json!([{ "op": "Replace", "path": "name.givenName", "value": [{ "value": "Al" }] }]),
+        json!({ "name": { "givenName": "Al", "familyName": "Chen" } }),
+    );
+    for nothing in [json!([null]), json!([{ "value": null }])] {
+        let operation = json!([{ "op": "replace", "path": "active", "value": nothing }]);
+        check_refused(operation, ScimKind::Mutability);
+    }
+    for several in [json!([]), json!([true, false]), json!([[false]]), json!({ "values": false })] {
+        let operation = json!([{ "op": "replace", "path": "active", "value": several }]);
+        check_refused(operation, ScimKind::InvalidValue);
+    }
+}
