@@ -21,6 +21,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use serde_json::Value;
 
@@ -32,6 +33,7 @@ pub(crate) use self::scim::{Provisioner, ScimBody, ScimQuery};
 use self::directory::{groups, orgs, roles, users};
 use crate::Problem;
 use crate::openapi::Routes;
+use crate::scim::{ScimError, ScimKind};
 use crate::server::Shared;
 
 /// Serves and describes routes, one a line.
@@ -239,6 +241,10 @@ async fn no_route(uri: Uri) -> Problem {
     Problem::not_found(format!("no resource at `{}`", uri.path()))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::method(format!("`{method}` is not offered at `{}`", uri.path()))
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let detail = format!("`{method}` is not offered at `{}`", uri.path());
+    if uri.path().starts_with("/scim/") {
+        return ScimError::new(ScimKind::MethodNotAllowed, detail).into_response();
+    }
+    Problem::method(detail).into_response()
 }

@@ -139,6 +139,8 @@ pub(super) struct StreamList {
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 10_000;
 const STREAM_BYTES_MAX: usize = 64;
+/// RFC 7493 section 2.2. Beyond it sums would overflow, too.
+const SEQ_MAX: u64 = (1 << 53) - 1;
 
 /// `POST …/logs`
 pub(super) async fn ingest(
@@ -161,6 +163,10 @@ pub(super) async fn ingest(
     if stream.len() > STREAM_BYTES_MAX {
         let detail = format!("is longer than {STREAM_BYTES_MAX} bytes");
         return Err(Problem::invalid(vec![FieldError::new("/stream", detail)]));
+    }
+    if first_seq > SEQ_MAX {
+        let detail = format!("is beyond {SEQ_MAX}, the greatest number that every reader of JSON can tell");
+        return Err(Problem::invalid(vec![FieldError::new("/first_seq", detail)]));
     }
     let taken = log.take(&agent.agent_id, &stream, first_seq, dropped, logs, now_s);
     let Taken { accepted, duplicates, stream } =

@@ -33,6 +33,8 @@ pub(crate) enum ScimKind {
     InvalidSyntax,
     /// A value of the wrong type, or a required one that is missing.
     InvalidValue,
+    /// The endpoint exists, the method does not.
+    MethodNotAllowed,
     /// A read-only attribute.
     Mutability,
     /// A filtered path that matches nothing.
@@ -68,6 +70,7 @@ impl ScimError {
             ScimKind::InvalidPath => (StatusCode::BAD_REQUEST, Some("invalidPath")),
             ScimKind::InvalidSyntax => (StatusCode::BAD_REQUEST, Some("invalidSyntax")),
             ScimKind::InvalidValue => (StatusCode::BAD_REQUEST, Some("invalidValue")),
+            ScimKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, None),
             ScimKind::Mutability => (StatusCode::BAD_REQUEST, Some("mutability")),
             ScimKind::NoTarget => (StatusCode::BAD_REQUEST, Some("noTarget")),
             ScimKind::NotFound => (StatusCode::NOT_FOUND, None),

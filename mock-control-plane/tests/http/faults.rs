@@ -166,6 +166,7 @@ fn odd_faults_are_refused() {
 fn a_member_of_the_key_set_that_is_no_key() {
     for (kind, kid) in [("bad_key", "bad"), ("missing_kty", "no-kty")] {
         let plane = Plane::start();
+        plane.need_not_conform();
         plane.user("a@acme.com");
         let agent = plane.agent();
         fault(&plane, json!({ "kind": kind, "path": "/manage/v1/acme/access/agents" }));

@@ -170,6 +170,10 @@ fn unknown_paths_and_methods() {
     let answer = plane.send("DELETE", "/manage/v1/acme/access/policies", &key, b"");
     assert!(answer.header("allow").contains("POST"), "{:?}", answer.headers);
     answer.problem(405);
+    // Whatever is below SCIM's base is answered as SCIM does.
+    let answer = plane.send("GET", "/scim/v2/acme/Users/.search", &[], b"");
+    assert_eq!((answer.status, answer.header("content-type")), (405, "application/scim+json"));
+    assert_eq!((answer.header("allow"), &answer.body["status"]), ("POST", &json!("405")));
     // A path that is no UTF-8 once it is decoded.
     let status = plane.send("GET", "/manage/v1/%ff/access/policies", &key, b"").status;
     assert!((400..500).contains(&status), "{status}");

@@ -6,6 +6,7 @@ mod agents;
 mod auth;
 mod bundle;
 mod cloud;
+mod conform;
 mod directory;
 mod faults;
 mod input;

@@ -1,13 +1,15 @@
 //! A control plane with a clock of its own, and a client that speaks HTTP to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use portcullis_mock_control_plane::{Clock, Config, ControlPlane, Handle, TenantConfig};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use ureq::http::{HeaderMap, Request, Response};
 use ureq::{Agent, Body};
+
+use crate::conform;
 
 pub const API_KEY: &str = "sk_test";
 pub const PASSWORD: &str = "correct horse battery";
@@ -21,6 +23,8 @@ pub struct Plane {
     url: String,
     now_s: Arc<AtomicU64>,
     client: Agent,
+    /// Whether answers have to be as the interface is described.
+    conforms: AtomicBool,
 }
 
 /// An answer.
@@ -51,7 +55,19 @@ impl Plane {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let handle = runtime.block_on(ControlPlane::start(config)).unwrap();
         let client = Agent::config_builder().http_status_as_error(false).build().into();
-        Plane { url: handle.url(), runtime, handle: Some(handle), now_s, client }
+        Plane {
+            url: handle.url(),
+            runtime,
+            handle: Some(handle),
+            now_s,
+            client,
+            conforms: AtomicBool::new(true),
+        }
+    }
+
+    /// Answers are wrong on demand from now on.
+    pub fn need_not_conform(&self) {
+        self.conforms.store(false, Ordering::Relaxed);
     }
 
     pub fn url(&self) -> &str {
@@ -91,7 +107,13 @@ impl Plane {
         let (parts, mut body) = response.into_parts();
         let bytes = body.read_to_vec()?;
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, body };
+        let complaint =
+            conform::complaint(method, path, answer.status, answer.header("content-type"), &answer.body);
+        if self.conforms.load(Ordering::Relaxed) {
+            assert_eq!(complaint, None, "{method} {path}: the answer is not as the interface is described");
+        }
+        Ok(answer)
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {

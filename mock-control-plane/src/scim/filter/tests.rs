@@ -44,7 +44,6 @@ fn comparisons() {
     check("active eq false", false);
     check("title pr", true);
     check("nickName pr", false);
-    check("active gt true", false);
 }
 
 #[test]
