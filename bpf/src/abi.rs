@@ -5,8 +5,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::limits::{
-    EVENT_HOST_MAX, EVENT_METHOD_MAX, EVENT_PATH_MAX, HALVES, NAME_MAX, PRINCIPAL_WORDS, RSA2048_LIMBS, TOKEN_MAX,
-    RSA3072_LIMBS, RSA4096_LIMBS,
+    EVENT_HOST_MAX, EVENT_METHOD_MAX, EVENT_PATH_MAX, HALVES, NAME_MAX, PRINCIPAL_WORDS, RSA2048_LIMBS,
+    RSA3072_LIMBS, RSA4096_LIMBS, TOKEN_MAX,
 };
 
 /// Tag of cells that say where a state leads, `PC_CELL_OF`.
@@ -464,12 +464,12 @@ twin! {
         pass_wseq: u32,
         /// `write_seq` at the first unanswered denial.
         deny_wseq: u32,
-        /// Replies asked of the agent, not yet injected.
+        /// Replies asked of the agent, not yet injected; top bit: the last of them closes.
         pending: u32,
         /// Bytes injected since `deny_wseq`.
         injected: u32,
-        /// The reply on its way closes the connection.
-        closing: u32,
+        /// A reply was ever asked of the agent.
+        asked: u32,
         /// Bytes of a split head kept.
         head_n: u32,
         /// Position within chunk framing.

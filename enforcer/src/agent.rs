@@ -5,6 +5,7 @@
 //! **Invariant:** an older version than any that was ever in force is refused.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -113,6 +114,7 @@ impl Agent {
             logs,
             learner,
             services: Mutex::default(),
+            unseen: AtomicU64::default(),
             unknown_kid,
             error: Mutex::default(),
             stop: Arc::default(),

@@ -31,10 +31,10 @@ mod link;
 mod monitor;
 #[path = "live/nesting.rs"]
 mod nesting;
-#[path = "live/outage.rs"]
-mod outage;
 #[path = "live/older.rs"]
 mod older;
+#[path = "live/outage.rs"]
+mod outage;
 #[path = "live/outgoing.rs"]
 mod outgoing;
 #[path = "live/parity.rs"]

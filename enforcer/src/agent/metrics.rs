@@ -81,6 +81,11 @@ pub(super) fn page(status: &Status, endpoints: usize, kernel: &[(&'static str, u
                 (label("place", "kernel"), status.records_lost_in_kernel as f64),
             ],
         ),
+        Metric::gauge(
+            "connections_unseen",
+            "Connections to monitored services of which nothing is read: they are older than the monitoring.",
+            count(status.connections_unseen),
+        ),
         Metric::gauge("endpoints", "Endpoints learnt from traffic.", count(endpoints as u64)),
     ];
     if let Some(age_s) = status.config_age_s {
@@ -158,6 +163,7 @@ mod tests {
             generation: 7,
             protection: Protection::Monitoring,
             records_lost: 3,
+            connections_unseen: 2,
             config_age_s: Some(5),
             ..Status::default()
         };
@@ -169,6 +175,7 @@ mod tests {
             "portcullis_protection{state=\"protected\"} 0",
             "portcullis_records_lost_total{place=\"agent\"} 3",
             "portcullis_config_age_seconds 5",
+            "portcullis_connections_unseen 2",
             "portcullis_endpoints 4",
             "portcullis_kernel_total{counter=\"conns\"} 12",
         ] {

@@ -4,6 +4,7 @@
 //! network while one is held, but for the one that keeps batches of records in order.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) logs: Arc<Logs>,
     pub(super) learner: Arc<Mutex<Learner>>,
     pub(super) services: Mutex<Vec<Service>>,
+    /// Connections to monitored ports of which nothing is read.
+    pub(super) unseen: AtomicU64,
     /// A token came whose kid nobody knows.
     pub(super) unknown_kid: Arc<Signal>,
     pub(super) error: Mutex<Option<String>>,
@@ -154,6 +157,10 @@ impl Shared {
             prober.controls(addr, pid).map_err(|error| error.to_string())
         });
         *lock(&self.services) = services;
+        // What cannot be counted now is counted the next time.
+        if let Ok(unseen) = prober.unseen() {
+            self.unseen.store(unseen as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn metrics(&self) -> Option<String> {
@@ -230,6 +237,7 @@ impl Shared {
             }
         }
         status.services = lock(&self.services).clone();
+        status.connections_unseen = self.unseen.load(Ordering::Relaxed);
         if status.generation > 0 && status.detached.is_empty() {
             status.protection = lock(&self.wanted).wishes().overall(&status.services);
         }

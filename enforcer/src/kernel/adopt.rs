@@ -41,10 +41,7 @@ pub(crate) fn adopt(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec
 }
 
 /// Connections to ports that only monitor of which nothing is read.
-pub(crate) fn unseen(
-    maps: &Maps,
-    ports: impl Iterator<Item = u16>,
-) -> Result<Vec<Connection>, KernelError> {
+pub(crate) fn unseen(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec<Connection>, KernelError> {
     let mut diag = Diag::default();
     let mut unseen = Vec::new();
     let (conns, protected) = (maps.get("pc_conns")?, maps.get("pc_ports")?);
@@ -117,7 +114,8 @@ fn sockets() -> Vec<(u32, i32, u32)> {
         let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
         for entry in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
             let target = fs::read_link(entry.path()).unwrap_or_default();
-            let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let inode =
+                target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
             if let (Some(inode), Ok(fd)) = (inode, entry.file_name().to_string_lossy().parse()) {
                 sockets.push((pid, fd, inode));
             }

@@ -116,7 +116,9 @@ fn connection(mut stream: TcpStream, manner: Manner, seen: &Seen) -> io::Result<
             readable(&stream)?;
         }
         let read = match stream.read(&mut chunk) {
-            Err(error) if (manner.patient || manner.polls) && error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if (manner.patient || manner.polls) && error.kind() == io::ErrorKind::WouldBlock => {
+                continue;
+            }
             read => read?,
         };
         if read == 0 {
