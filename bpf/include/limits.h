@@ -25,6 +25,8 @@
 
 /* Compact JWS, all three parts and both dots (characters). */
 #define PC_TOKEN_MAX 4096
+/* Clock leeway of an issuer (seconds); more is cut off.  The agent sees to it. */
+#define PC_LEEWAY_MAX_S 300
 /* Decoded JOSE header or claims set (bytes). */
 #define PC_JSON_MAX 4096
 #define PC_JSON_TAIL 64
