@@ -38,7 +38,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_identity, kid_len), F(pc_identity, kid),
 	SIZE(pc_conn), F(pc_conn, remain), F(pc_conn, until), F(pc_conn, state), F(pc_conn, flags), F(pc_conn, denied),
 	F(pc_conn, exp_seq), F(pc_conn, skbs), F(pc_conn, slot), F(pc_conn, requests), F(pc_conn, owed),
-	F(pc_conn, pass_wseq), F(pc_conn, deny_wseq), F(pc_conn, pending), F(pc_conn, injected), F(pc_conn, closing),
+	F(pc_conn, pass_wseq), F(pc_conn, deny_wseq), F(pc_conn, pending), F(pc_conn, injected), F(pc_conn, asked),
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
 	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, withheld),
 	SIZE(pc_tunnel), F(pc_tunnel, until), F(pc_tunnel, saddr), F(pc_tunnel, daddr), F(pc_tunnel, sport),

@@ -236,6 +236,9 @@ enum {
 	PC_CONN_ADOPTED = 8   /* older than the monitoring of its port: observed, and ended when the port enforces */
 };
 
+/* In pc_conn.pending: the last of the replies on their way must close the connection. */
+#define PC_PENDING_CLOSE 0x80000000u
+
 /*
  * Some servers take the end of the stream for the end of a request's head, and act on what they have of it.  So an
  * application whose reads block gets no part of a head (progs/withhold.h); any other gets it, but must not see the
@@ -261,9 +264,9 @@ struct pc_conn {
 	u32 owed; /* a request was passed; pass_wseq holds the write_seq of that moment */
 	u32 pass_wseq;
 	u32 deny_wseq;    /* write_seq at the first denial that is not answered yet */
-	u32 pending;      /* replies asked of the agent, not yet injected */
+	u32 pending;      /* replies asked of the agent, not yet injected, and PC_PENDING_CLOSE */
 	u32 injected;     /* bytes injected since deny_wseq */
-	u32 closing;      /* the reply on its way closes the connection */
+	u32 asked;        /* a reply was ever asked of the agent */
 	u32 head_n;       /* bytes of a split head kept in pc_heads */
 	u32 chunk_digits; /* digits of the chunk size, length of the extension, or place in the trailer line */
 	u32 trailer;      /* bytes of the trailer section */

@@ -25,6 +25,8 @@
 
 /* Compact JWS, all three parts and both dots (characters). */
 #define PC_TOKEN_MAX 4096
+/* Clock leeway of an issuer (seconds); more is cut off.  The agent sees to it. */
+#define PC_LEEWAY_MAX_S 300
 /* Decoded JOSE header or claims set (bytes). */
 #define PC_JSON_MAX 4096
 #define PC_JSON_TAIL 64
@@ -67,8 +69,8 @@
 #define PC_PENDING_HEADS_MAX 512
 /* Verified tokens kept, by default. */
 #define PC_TOKEN_CACHE_MAX 4096
-/* Longest token that the cache keeps (characters); longer ones are verified at every request. */
-#define PC_CACHED_TOKEN_MAX 2048
+/* Longest token that the cache keeps (characters): every one, so that valid tokens cost a signature check once. */
+#define PC_CACHED_TOKEN_MAX 4096
 /* Connections whose last request is kept, by default; memory is taken for those that have one. */
 #define PC_MEMOS_MAX 16384
 /* Longest head that is kept (bytes); its request line is shorter than the second. */

@@ -9,6 +9,7 @@
  * Each CPU spends at most PC_CPU_PERCENT of its time on bad signatures, PC_CPU_BURST_US of it at once.  Each source may
  * send PC_SOURCE_BURST of them at once and PC_SOURCE_RATE a second.  Valid tokens cost neither anything: a gateway with
  * many users behind it is not bounded by their number, nor are all users when new keys or policies have emptied the cache.
+ * The cache keeps every valid token, so each costs once a generation.
  * Both are token buckets: credit grows with time up to the burst.  Runs on several CPUs, or nested ones, may lose each
  * other's charges: the bound is a bound of the average.
  */

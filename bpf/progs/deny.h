@@ -220,6 +220,68 @@ PC_FN int pc_reply_kernel(struct __sk_buff *skb, struct pc_slot *s, struct pc_co
 	return bpf_sk_redirect_hash(skb, &pc_socks, &cookie, 0);
 }
 
+/*
+ * Replies on their way.  Verdict runs of a connection follow each other under its socket lock; pc_inject does not take it,
+ * and runs beside them.  What both change is in `pending`, count and close bit in one word, so that of a run that wants
+ * the last reply to close and an injection one is first:
+ * - the run (pc_replies_close) finds the count at 0: the reply is out, and the connection is destroyed;
+ * - or it finds a reply on its way: the compare-and-swap of pc_inject then sees the bit, and no last reply without
+ *   `Connection: close` is injected any more.
+ * pc_inject adds to `injected` before it takes 1 off the count, and pc_replies_due reads the count first: who sees the
+ * count at 0 sees the bytes, and waits until TCP has them.  All of these are ordered: atomic instructions of BPF that
+ * give a value back are full barriers.
+ */
+static __always_inline u32 pc_replies_due(struct pc_conn *conn, struct tcp_sock *tp)
+{
+	/* plain: set by an earlier run of this connection */
+	if (!conn->asked)
+		return 0;
+	u32 pending = __sync_fetch_and_add(&conn->pending, 0);
+
+	return (pending & ~PC_PENDING_CLOSE) ||
+	       (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
+}
+
+/* Another reply is on its way; `last`: it closes the connection.  In this order: the bit is for a count that has it. */
+static __always_inline void pc_replies_add(struct pc_conn *conn, u32 last)
+{
+	conn->asked = 1;
+	__sync_fetch_and_add(&conn->pending, 1);
+	if (last)
+		__sync_fetch_and_or(&conn->pending, PC_PENDING_CLOSE);
+}
+
+/* The last reply on its way must close the connection; 0 = there is none on its way any more. */
+static __always_inline u32 pc_replies_close(struct pc_conn *conn)
+{
+	return __sync_fetch_and_or(&conn->pending, PC_PENDING_CLOSE) & ~PC_PENDING_CLOSE;
+}
+
+enum { PC_REPLY_OUT = 0, PC_REPLY_NONE = 1, PC_REPLY_AGAIN = 2 };
+
+/* A reply of `len` bytes is about to go out; `last`: it closes the connection.  PC_REPLY_NONE: nobody waits for one.
+ * PC_REPLY_AGAIN: it would have to close the connection and does not. */
+static __always_inline int pc_replies_take(struct pc_conn *conn, u32 len, u32 last)
+{
+	int r = PC_REPLY_AGAIN;
+
+	__sync_fetch_and_add(&conn->injected, len);
+	/* a run changes the word once; that it happens as often as this takes many runs in some nanoseconds */
+	PC_NO_UNROLL
+	for (u32 i = 0; i < 8; i++) {
+		u32 pending = conn->pending, count = pending & ~PC_PENDING_CLOSE;
+
+		if (!count)
+			r = PC_REPLY_NONE;
+		if (!count || (count == 1 && (pending & PC_PENDING_CLOSE) && !last))
+			break;
+		if (__sync_val_compare_and_swap(&conn->pending, pending, pending - 1) == pending)
+			return PC_REPLY_OUT;
+	}
+	__sync_fetch_and_add(&conn->injected, -len);
+	return r;
+}
+
 /* Whether the agent answers: one that hangs keeps its sink, but lets the time run out. */
 static __always_inline int pc_agent_well(void)
 {
@@ -244,11 +306,9 @@ PC_FN int pc_deny(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 
 		pc_reply_fill(skb, s, r, PC_REPLY_SEND, agent_close);
 		if (pc_sink(skb) == SK_PASS) {
-			if (agent_close) {
+			if (agent_close)
 				conn->state = PC_ST_POISON;
-				conn->closing = 1;
-			}
-			__sync_fetch_and_add(&conn->pending, 1);
+			pc_replies_add(conn, agent_close);
 			bpf_ringbuf_submit(r, 0);
 			PC_COUNT(replies_agent);
 			return pc_more(skb) ? SK_DROP : SK_PASS;

@@ -63,8 +63,7 @@ static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *
 	s->run.entry_ns = bpf_ktime_get_boot_ns();
 	s->run.len = skb->len;
 	s->run.back = back;
-	s->run.reply_due = conn->pending ||
-			   (conn->injected && (!tp || tp->write_seq - conn->deny_wseq < conn->injected));
+	s->run.reply_due = pc_replies_due(conn, tp);
 	s->d.half = active ? *active & 1 : 0;
 	s->d.generation = active ? *active >> 1 : 0;
 	s->d.port = skb->local_port;
@@ -322,7 +321,8 @@ int pc_token(struct __sk_buff *skb)
 static __always_inline int pc_signature_done(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
 					     int valid)
 {
-	pc_budget_close(pc_source(skb), s->run.crypto_start_ns, bpf_ktime_get_ns(), valid);
+	/* A revoked token is not kept, so it is verified each time, and charged like a forged one. */
+	pc_budget_close(pc_source(skb), s->run.crypto_start_ns, bpf_ktime_get_ns(), valid && !s->jwt.revoked);
 	if (!valid) {
 		pc_refused_put(s);
 		return pc_token_done(skb, s, conn, PC_R_TOKEN_SIGNATURE);
@@ -369,12 +369,14 @@ int pc_inject(struct __sk_buff *skb)
 	}
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
 
-	if (!conn || !conn->pending) {
+	int taken = conn ? pc_replies_take(conn, skb->len, t->last) : PC_REPLY_NONE;
+
+	if (taken == PC_REPLY_NONE) {
 		PC_COUNT(inject_refused);
 		return SK_DROP;
 	}
 	/* The client must be told to close, and this reply does not say so: ask again. */
-	if (conn->pending == 1 && conn->closing && !t->last) {
+	if (taken == PC_REPLY_AGAIN) {
 		struct pc_reply *r = bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0);
 
 		if (!r)
@@ -392,7 +394,5 @@ int pc_inject(struct __sk_buff *skb)
 		bpf_ringbuf_submit(r, 0);
 		return SK_DROP;
 	}
-	__sync_fetch_and_add(&conn->injected, skb->len);
-	__sync_fetch_and_add(&conn->pending, -1);
 	return bpf_sk_redirect_hash(skb, &pc_socks, &cookie, 0);
 }

@@ -549,9 +549,8 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 			/* Answer what is due with close; pass nothing. */
 			pc_overrule(s);
 			pc_event_flush(skb, s, conn);
-			conn->closing = 1;
 			conn->state = PC_ST_POISON;
-			if (conn->pending)
+			if (pc_replies_close(conn))
 				return pc_drop_silently(skb);
 			return pc_kill(skb, s, conn);
 		}

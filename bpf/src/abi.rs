@@ -464,12 +464,12 @@ twin! {
         pass_wseq: u32,
         /// `write_seq` at the first unanswered denial.
         deny_wseq: u32,
-        /// Replies asked of the agent, not yet injected.
+        /// Replies asked of the agent, not yet injected; top bit: the last of them closes.
         pending: u32,
         /// Bytes injected since `deny_wseq`.
         injected: u32,
-        /// The reply on its way closes the connection.
-        closing: u32,
+        /// A reply was ever asked of the agent.
+        asked: u32,
         /// Bytes of a split head kept.
         head_n: u32,
         /// Position within chunk framing.

@@ -208,6 +208,12 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
         Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),
         Some(_) | None => {}
     }
+    if now.connections_unseen > before.connections_unseen {
+        eprintln!(
+            "warning: {} connections are older than the monitoring of their port and are not seen before they end",
+            now.connections_unseen
+        );
+    }
     let lost = |status: &Status| status.records_lost + status.records_lost_in_kernel;
     if lost(now) > lost(before) {
         eprintln!("warning: {} access records lost", lost(now) - lost(before));

@@ -49,8 +49,8 @@ pub struct Args {
     /// Audience that tokens are accepted for; can be given again
     #[arg(long, value_name = "AUD", default_value = "api://acme")]
     audience: Vec<String>,
-    /// Clock leeway of token checks, seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    /// Clock leeway of token checks, seconds, at most 300
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=300), default_value = "0")]
     leeway_s: u32,
     /// Policy file to begin with; can be given again
     #[arg(long, value_name = "FILE")]

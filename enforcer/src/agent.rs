@@ -4,6 +4,7 @@
 //! and what only an agent knows: the services of its host, and whether they are protected.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -72,7 +73,13 @@ impl Agent {
             kernel.known.extend(compile::compile(&bundle).ok().map(Arc::new));
         }
         let datapath = Datapath::start(kernel, Box::new(records))?;
-        let shared = Arc::new(Shared { follower, clock, learner, services: Mutex::default() });
+        let shared = Arc::new(Shared {
+            follower,
+            clock,
+            learner,
+            services: Mutex::default(),
+            unseen: AtomicU64::default(),
+        });
         shared.follower.begin(datapath);
         let mut agent = Agent { shared, threads: Vec::new(), metrics: None };
         agent.threads = agent.shared.follower.spawn()?;

@@ -200,7 +200,11 @@ impl Judge {
         let outcome = match reason {
             Reason::BadChunk => Outcome::Destroy,
             _ if !alone => Outcome::Destroy,
-            _ => Outcome::Answer { text: response(reason, true, false, decision_id, None), close: true },
+            _ => {
+                let head_request = self.stream.is_refused_head_request();
+                let text = response(reason, true, head_request, decision_id, None);
+                Outcome::Answer { text, close: true }
+            }
         };
         Judged { outcome, records }
     }

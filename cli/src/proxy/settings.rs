@@ -46,8 +46,8 @@ pub struct Flags {
     /// Audience that tokens are accepted for; can be given again
     #[arg(long, value_name = "AUD", help_heading = "Policies and keys", requires = "jwks")]
     audience: Vec<String>,
-    /// Clock leeway of token checks, seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0", help_heading = "Policies and keys")]
+    /// Clock leeway of token checks, seconds, at most 300
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=300), default_value = "0", help_heading = "Policies and keys")]
     leeway_s: u32,
     /// Configuration as the control plane serves it: issuers, policies, revocations
     #[arg(long, value_name = "FILE", help_heading = "Policies and keys", conflicts_with_all = ["policies", "jwks", "api_url"])]

@@ -50,7 +50,10 @@ enum State {
     Head(Vec<u8>),
     Length(u64),
     Chunked(Chunked),
-    Refused,
+    Refused {
+        /// What was refused is a head that begins as that of a HEAD request.
+        head_request: bool,
+    },
 }
 
 // === impl Stream ===
@@ -86,10 +89,10 @@ impl Stream {
             State::Chunked(chunked) => match chunked.take(bytes) {
                 Taken::All => self.body(bytes.len(), false),
                 Taken::End(len) => self.body(len, true),
-                Taken::Malformed(0) => self.refuse(Reason::BadChunk, bytes.len()),
+                Taken::Malformed(0) => self.refuse(Reason::BadChunk, bytes.len(), false),
                 Taken::Malformed(at) => self.body(at, false),
             },
-            State::Refused => Step { taken: bytes.len(), event: None },
+            State::Refused { .. } => Step { taken: bytes.len(), event: None },
         }
     }
 
@@ -98,7 +101,7 @@ impl Stream {
     pub fn held(&self) -> usize {
         match &self.state {
             State::Head(held) => held.len(),
-            State::Length(_) | State::Chunked(_) | State::Refused => 0,
+            State::Length(_) | State::Chunked(_) | State::Refused { .. } => 0,
         }
     }
 
@@ -117,12 +120,21 @@ impl Stream {
     /// Whether something was refused: all that follows is unreadable.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.state, State::Refused)
+        matches!(self.state, State::Refused { .. })
+    }
+
+    /// Whether what was refused is the head of a HEAD request, as far as its method tells.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
+    //# The HEAD method is identical to GET except that the server MUST NOT
+    //# send content in the response.
+    #[must_use]
+    pub fn is_refused_head_request(&self) -> bool {
+        matches!(self.state, State::Refused { head_request: true })
     }
 
     fn step_head(&mut self, bytes: &[u8]) -> Step {
         let State::Head(held) = &mut self.state else {
-            return self.refuse(Reason::Internal, bytes.len());
+            return self.refuse(Reason::Internal, bytes.len(), false);
         };
         let before = held.len();
         held.extend_from_slice(&bytes[..bytes.len().min(HEAD_MAX.saturating_sub(before))]);
@@ -137,7 +149,10 @@ impl Stream {
                 };
                 Step { taken, event: Some(Event::Head(Box::new(head))) }
             }
-            Err(reason) => self.refuse(reason, bytes.len()),
+            Err(reason) => {
+                let head_request = held.starts_with(b"HEAD ");
+                self.refuse(reason, bytes.len(), head_request)
+            }
         }
     }
 
@@ -148,8 +163,8 @@ impl Stream {
         Step { taken: len, event: Some(Event::Body { len, last }) }
     }
 
-    fn refuse(&mut self, reason: Reason, taken: usize) -> Step {
-        self.state = State::Refused;
+    fn refuse(&mut self, reason: Reason, taken: usize, head_request: bool) -> Step {
+        self.state = State::Refused { head_request };
         Step { taken, event: Some(Event::Refused(reason)) }
     }
 }

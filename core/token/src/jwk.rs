@@ -98,6 +98,9 @@ pub enum KeyDefect {
         /// How many it has.
         octets: usize,
     },
+    /// A leeway that would make expired tokens good for long.
+    #[error("leeway_s is {0}, and {max} are used: the most that clocks may be apart", max = limits::LEEWAY_MAX_S)]
+    Leeway(u32),
     /// A member that the key type needs.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -109,11 +109,14 @@ impl TrustedIssuer {
         if accepted.is_empty() {
             problems.push(KeyProblem::of_issuer(issuer, KeyDefect::AudienceNone));
         }
+        if *leeway_s > limits::LEEWAY_MAX_S {
+            problems.push(KeyProblem::of_issuer(issuer, KeyDefect::Leeway(*leeway_s)));
+        }
         let keys = vet(issuer, &jwks.keys, problems);
         TrustedIssuer {
             issuer: issuer.clone(),
             audiences: accepted,
-            leeway_s: *leeway_s,
+            leeway_s: (*leeway_s).min(limits::LEEWAY_MAX_S),
             keys,
             revoked: Revoked::default(),
         }

@@ -16,6 +16,8 @@ pub const CLAIM_VALUES_MAX: usize = 128;
 pub const DIGITS_MAX: usize = 15;
 /// Issuer, audience or kid that is recognised, in bytes (`PC_NAME_MAX`).
 pub const NAME_MAX: usize = 240;
+/// Clock leeway of an issuer, seconds (`PC_LEEWAY_MAX_S`). RFC 7519 section 4.1.4: "usually no more than a few minutes".
+pub const LEEWAY_MAX_S: u32 = 300;
 
 #[cfg(test)]
 mod tests {
@@ -43,6 +45,7 @@ mod tests {
             ("PC_JSON_ESCAPED_MAX", JSON_ESCAPED_MAX),
             ("PC_CLAIM_VALUES_MAX", CLAIM_VALUES_MAX),
             ("PC_NAME_MAX", NAME_MAX),
+            ("PC_LEEWAY_MAX_S", LEEWAY_MAX_S as usize),
         ] {
             assert_eq!(defined(name), value, "{name}");
         }

@@ -350,7 +350,10 @@ impl<'a> Run<'a> {
         if close {
             self.connection.following = Following::Closed;
         }
-        let head_request = head.as_ref().is_some_and(|head| head.method() == Method::Head);
+        let head_request = match head {
+            Some(head) => head.method() == Method::Head,
+            None => self.connection.stream.is_refused_head_request(),
+        };
         let text = response(decision.reason(), close, head_request, *decision_id, decision.mfa_max_age_s());
         Fate::Answer { text, close }
     }

@@ -89,6 +89,11 @@ pub(super) fn page(status: &Status, endpoints: usize, kernel: &[(&'static str, u
                 (label("place", "kernel"), status.records_lost_in_kernel as f64),
             ],
         ),
+        Metric::gauge(
+            "connections_unseen",
+            "Connections to monitored services of which nothing is read: they are older than the monitoring.",
+            count(status.connections_unseen),
+        ),
         Metric::gauge("endpoints", "Endpoints learnt from traffic.", count(endpoints as u64)),
     ];
     if let Some(age_s) = status.config_age_s {
@@ -167,6 +172,7 @@ mod tests {
             protection: Protection::Monitoring,
             records_lost: 3,
             refused_signature: 2,
+            connections_unseen: 2,
             config_age_s: Some(5),
             ..Status::default()
         };
@@ -179,6 +185,7 @@ mod tests {
             "portcullis_records_lost_total{place=\"agent\"} 3",
             "portcullis_config_age_seconds 5",
             "portcullis_config_refused_total{cause=\"signature\"} 2",
+            "portcullis_connections_unseen 2",
             "portcullis_endpoints 4",
             "portcullis_kernel_total{counter=\"conns\"} 12",
         ] {

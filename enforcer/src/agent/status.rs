@@ -23,6 +23,9 @@ pub struct Status {
     pub protection: Protection,
     /// Services on this host, as they were found last.
     pub services: Vec<Service>,
+    /// Connections to monitored services of which nothing is read, because they are older than the monitoring, when they
+    /// were last counted.
+    pub connections_unseen: u64,
     /// Access records that the control plane took.
     pub records_sent: u64,
     /// Access records that wait.

@@ -1,6 +1,7 @@
 //! What the agent does besides following the control plane: it looks at its host, and says how it is.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) learner: Arc<Mutex<Learner>>,
     pub(super) services: Mutex<Vec<Service>>,
+    /// Connections to monitored ports of which nothing is read.
+    pub(super) unseen: AtomicU64,
 }
 
 /// When a host is first looked at.
@@ -65,6 +68,10 @@ impl Shared {
             prober.controls(addr, pid).map_err(|error| error.to_string())
         });
         *lock(&self.services) = services;
+        // What cannot be counted now is counted the next time.
+        if let Ok(unseen) = prober.unseen() {
+            self.unseen.store(unseen as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn metrics(&self) -> Option<String> {
@@ -113,6 +120,7 @@ impl Shared {
             Some(Err(error)) => status.detached.push(error.to_string()),
             None => {}
         }
+        status.connections_unseen = self.unseen.load(Ordering::Relaxed);
         if status.generation > 0 && status.detached.is_empty() {
             status.protection = self.wishes().overall(&status.services);
         }

@@ -1,16 +1,19 @@
 //! The token cache when it is far too small: its elements are reused while others read them.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis_bpf::limits;
 use portcullis_testkit::{Rng, need, seed};
-use portcullis_wire::{Mode, Verdict};
+use portcullis_wire::{Bundle, Mode, Revocation, RevokedClaim, Verdict};
 use serde_json::json;
 
 use crate::app::App;
-use crate::client::{Client, get};
-use crate::nesting::pin_to;
-use crate::world::{World, policy};
+use crate::client::{Client, get, once};
+use crate::nesting::{connect_from, pin_to};
+use crate::world::{ISSUER, World, policy};
 
 /// Tokens that the cache holds, and tokens that are sent.
 const KEPT: u32 = 16;
@@ -20,6 +23,53 @@ const CLIENTS: usize = 4;
 const TIME: Duration = Duration::from_secs(4);
 /// Between requests: every record is to be there.
 const PAUSE: Duration = Duration::from_micros(300);
+
+/// Else the signature check of each request would be charged to nobody (THREATS T39).
+#[test]
+fn a_token_of_any_length_is_verified_once_a_generation() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("long");
+    let app = App::local();
+    let tokens: Vec<String> = [1, 1500, 2400].map(|n| world.token(json!({ "note": "n".repeat(n) }))).into();
+    assert!(tokens[2].len() > 3800 && tokens[2].len() <= limits::TOKEN_MAX, "{}", tokens[2].len());
+    for generation in 1..=2 {
+        world.apply(vec![policy(app.port(), Mode::Enforce)]);
+        for token in &tokens {
+            for _ in 0..10 {
+                assert_eq!(once(app.addr, get("/a", Some(token))).status, 200);
+            }
+        }
+        let stats = world.stats();
+        assert_eq!((stats.cache_miss, stats.cache_hit), (3 * generation, 27 * generation));
+    }
+}
+
+/// A revoked token has a good signature and is not kept: whoever goes on sending it pays as for a forged one.
+#[test]
+fn a_flood_of_a_revoked_token_is_charged_to_its_source() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("revoked");
+    let app = App::local();
+    let revocation = Revocation {
+        issuer: ISSUER.into(),
+        claim: RevokedClaim::Sub,
+        value: "mallory".into(),
+        not_before: None,
+        expires_at: u64::MAX,
+    };
+    let policies = vec![policy(app.port(), Mode::Enforce)];
+    world.apply_bundle(|bundle| Bundle { policies, revocations: vec![revocation], ..bundle });
+    let (bad, good) = (world.token(json!({ "sub": "mallory" })), world.role("reader"));
+    let mut statuses = BTreeMap::new();
+    for _ in 0..3 * limits::SOURCE_BURST {
+        *statuses.entry(once(app.addr, get("/a", Some(&bad))).status).or_insert(0) += 1;
+    }
+    assert_eq!(statuses.keys().copied().collect::<Vec<_>>(), [401, 503], "{statuses:?}");
+    // Another source, with a token that is verified for the first time.
+    let mut client = Client::over(connect_from(Ipv4Addr::new(127, 0, 0, 2), app.addr));
+    assert_eq!(client.ask(get("/a", Some(&good))).status, 200);
+    assert_eq!(app.requests(), 1);
+}
 
 #[test]
 fn the_identity_in_a_record_is_that_of_the_token() {

@@ -68,7 +68,8 @@ impl Drop for Ended<'_> {
 
 impl Stress {
     fn new(name: &str) -> (Stress, NetNs) {
-        let mut world = World::new(name);
+        // So few that each token is verified, mostly.
+        let mut world = World::with(name, |config| config.limits.tokens = 2);
         let ns = NetNs::enter().expect("a namespace");
         steer(SERVER).expect("steering packets of lo");
         pin_to(SERVER);
@@ -76,8 +77,8 @@ impl Stress {
         world.apply(vec![policy(app.port(), Mode::Enforce)]);
         let token = |n: usize| {
             let role = if n.is_multiple_of(2) { "guest" } else { "reader" };
-            // Too long for the cache: each one is verified.
-            let long = "x".repeat(limits::CACHED_TOKEN_MAX);
+            // Too long to be kept with its connection.
+            let long = "x".repeat(2048);
             world.token(json!({ "sub": format!("user-{n}"), "roles": [role], "note": long }))
         };
         let tokens = (0..TOKENS).map(token).collect();
@@ -213,8 +214,9 @@ fn unclaim(world: &World) {
 
 /// The object with the one compare-and-swap of 32 bits replaced: its result is always that the slot was free.
 fn edited(object: &[u8]) -> Vec<u8> {
-    // BPF_STX | BPF_ATOMIC | BPF_W with BPF_CMPXCHG, of any registers and offset; r0 = 0.
-    let claims = |insn: &[u8]| insn[0] == 0xc3 && insn[4..8] == [0xf1, 0, 0, 0];
+    // BPF_STX | BPF_ATOMIC | BPF_W with BPF_CMPXCHG, of any registers; r0 = 0.
+    // At offset 0, where `busy` stands.
+    let claims = |insn: &[u8]| insn[0] == 0xc3 && insn[2..8] == [0, 0, 0xf1, 0, 0, 0];
     let found: Vec<usize> =
         object.chunks_exact(8).enumerate().filter(|(_, i)| claims(i)).map(|(n, _)| n).collect();
     assert_eq!(found.len(), 1, "pc_slot_claim has one compare-and-swap, in the object: {found:?}");
@@ -235,7 +237,7 @@ pub fn pin_to(cpu: usize) {
 }
 
 /// A connection from an address of this host.
-fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let addr = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: port.to_be(),

@@ -6,11 +6,14 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use portcullis_enforcer::agent::AgentConfig;
 use portcullis_testkit::{NetNs, eventually, need};
 use portcullis_wire::{Mode, Verdict};
 
 use crate::app::App;
 use crate::client::{Client, get, once};
+use crate::plane::Plane;
+use crate::sync::agent_with;
 use crate::world::{World, policy};
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -130,6 +133,29 @@ fn a_connection_with_a_blocking_reader_is_left_alone_and_counted() {
     assert_eq!((world.records().len(), app.requests()), (1, 5));
     drop(client);
     eventually("the end of it", Duration::from_secs(5), || (unseen(&world) == 0).then_some(()));
+}
+
+#[test]
+fn the_agent_tells_of_connections_that_it_does_not_see() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("unseen");
+    let (plane, app) = (Plane::start(), App::local());
+    let mut older = Client::connect(app.addr);
+    assert_eq!(older.ask(get("/a", None)).status, 200);
+    plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Monitor)]));
+    let agent = agent_with(&mut world, &plane, |config| AgentConfig {
+        host_every: Duration::from_millis(50),
+        ..config
+    });
+    let becomes = |wanted: u64| {
+        eventually("the count", Duration::from_secs(10), || {
+            (agent.status().connections_unseen == wanted).then_some(())
+        });
+    };
+    becomes(1);
+    drop(older);
+    becomes(0);
+    agent.stop();
 }
 
 /// Requests without a pause while their connections are adopted, and again.

@@ -1,9 +1,9 @@
 //! Whose turn it is: half-closed connections, requests that do not wait for answers, informational answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use portcullis_testkit::need;
+use portcullis_testkit::{Rng, need, seed};
 use portcullis_wire::Mode;
 
 use crate::app::{App, Manner};
@@ -139,6 +139,56 @@ fn answers_never_come_out_of_turn() {
     }
     assert_eq!(app.anonymous(), 0);
     assert!(whole >= 10, "{whole} of 100 in full");
+}
+
+/// An allowed request arrives while the answer to a denied one is being injected: it is answered in its turn, or the
+/// connection ends. Nobody is left waiting.
+#[test]
+fn a_request_that_races_with_an_answer_never_hangs() {
+    need!(Bpf, BpfFs, Cgroup2, TwoCpus);
+    let (_world, app, good, bad) = world("races", App::patient);
+    let seed = seed();
+    let ask = |client: u64| {
+        let mut rng = Rng::new(seed ^ client);
+        let (start, mut ends) = (Instant::now(), [0; 4]);
+        while start.elapsed() < Duration::from_secs(4) {
+            let mut client = Client::connect(app.addr);
+            client.send(&bad);
+            let pause = Duration::from_nanos(rng.below(400_000));
+            let sent = Instant::now();
+            while sent.elapsed() < pause {
+                std::hint::spin_loop();
+            }
+            drop(client.try_send(&good));
+            let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            match client.response() {
+                // Told to close: that it then ends is another test's.
+                Ok(response) if response.status == 401 && response.has("Connection: close") => ends[1] += 1,
+                Ok(response) if response.status == 401 => match client.response() {
+                    Ok(response) if response.status == 200 => ends[0] += 1,
+                    Err(error) if !waits(&error) => ends[2] += 1,
+                    other => panic!("{other:?} behind the answer, after a pause of {pause:?}"),
+                },
+                // It was still on its way when the connection was destroyed.
+                Err(error) if !waits(&error) => ends[3] += 1,
+                other => panic!("{other:?}, after a pause of {pause:?}"),
+            }
+        }
+        ends
+    };
+    let ends = thread::scope(|scope| {
+        let ask = &ask;
+        let clients: Vec<_> = (0..4).map(|client| scope.spawn(move || ask(client))).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
+    });
+    let sum = |n: usize| ends.iter().map(|ends| ends[n]).sum::<u64>();
+    let all = [0, 1, 2, 3].map(sum);
+    eprintln!(
+        "{} in turn, {} told to close, {} destroyed behind the answer, {} before it",
+        all[0], all[1], all[2], all[3]
+    );
+    assert!(all[0] > 10 && all[1] > 10, "{all:?}: no race");
+    assert_eq!(app.anonymous(), 0);
 }
 
 #[test]

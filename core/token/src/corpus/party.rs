@@ -54,7 +54,7 @@ impl Party {
             Party {
                 issuer: long("https://id.example/"),
                 audiences: vec![long("api:")],
-                leeway_s: u32::MAX,
+                leeway_s: crate::limits::LEEWAY_MAX_S,
                 keys: vec![(long("ke"), ec()?)],
             },
         ])

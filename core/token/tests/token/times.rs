@@ -1,9 +1,10 @@
 //! `exp`, `nbf` and `iat` at their edges (RFC 7519 sections 4.1.4 to 4.1.6, THREATS T36).
 
-use portcullis_token::verify;
-use portcullis_wire::Reason;
+use portcullis_token::limits::LEEWAY_MAX_S;
+use portcullis_token::{KeyDefect, KeyStore, verify};
+use portcullis_wire::{Issuer, Reason};
 
-use crate::fixture::{ES256, LEEWAY_S, claims, ec_store, token};
+use crate::fixture::{ES256, LEEWAY_S, claims, ec, ec_store, issuer, token};
 
 const LEEWAY: u64 = LEEWAY_S as u64;
 
@@ -82,5 +83,21 @@ fn every_judgement_is_its_own() {
         assert_eq!(judge(2500), Ok(()));
         assert_eq!(judge(1000), Err(Reason::TokenNotYet));
         assert_eq!(judge(4000), Err(Reason::TokenExpired));
+    }
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4
+//= type=test
+//# Implementers MAY provide for some small leeway, usually no more than a few minutes, to account for clock skew.
+#[test]
+fn a_leeway_of_more_than_minutes_is_cut_off_and_reported() {
+    for (leeway_s, is_reported) in [(LEEWAY_MAX_S, false), (LEEWAY_MAX_S + 1, true), (u32::MAX, true)] {
+        let (store, problems) = KeyStore::new(&[Issuer { leeway_s, ..issuer(vec![ec().public_jwk("ec")]) }]);
+        let told: Vec<_> = problems.into_iter().map(|problem| problem.problem).collect();
+        assert_eq!(told, if is_reported { vec![KeyDefect::Leeway(leeway_s)] } else { vec![] });
+        let token = token(ES256, &claims(&[("exp", "1000")]));
+        let judge = |now_s: u64| verify(token.as_bytes(), &store, now_s).map(|_| ());
+        let last = 999 + u64::from(LEEWAY_MAX_S);
+        assert_eq!((judge(last), judge(last + 1)), (Ok(()), Err(Reason::TokenExpired)), "{leeway_s}");
     }
 }

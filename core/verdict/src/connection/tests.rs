@@ -237,6 +237,31 @@ fn a_head_request_is_answered_without_a_body() {
     assert_eq!(records[0].head.as_ref().unwrap().method(), Method::Head);
 }
 
+/// RFC 9110 section 9.3.2: a client that has sent HEAD reads no content, whatever is wrong with the rest.
+#[test]
+fn a_head_request_that_cannot_be_read_is_answered_without_a_body() {
+    let (keys, _) = KeyStore::new(&[]);
+    for (text, content) in [
+        ("HEAD /a HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", false),
+        ("HEAD /a b HTTP/1.1\r\n\r\n", false),
+        ("HEAD /a HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n", false),
+        ("HEADER /a HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n", true),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", true),
+    ] {
+        for cut in 1..text.len() {
+            let mut connection = Connection::new(PORT, 1);
+            let policies = policies(Mode::Enforce);
+            let (before, behind) = text.split_at(cut);
+            let mut fate = connection.segment(before.as_bytes(), &policies, &keys, NOW_S).fate;
+            if fate == Fate::Pass {
+                fate = connection.segment(behind.as_bytes(), &policies, &keys, NOW_S).fate;
+            }
+            let Fate::Answer { text: answer, close: true } = fate else { panic!("{fate:?}, {text:?}") };
+            assert_eq!(!answer.ends_with(b"\r\n\r\n"), content, "{text:?} cut at {cut}");
+        }
+    }
+}
+
 #[test]
 fn decisions_are_numbered_as_they_are_answered() {
     let mut wire = Wire::new(Mode::Enforce);
