@@ -166,7 +166,7 @@ fn the_interface_of_the_control_plane_is_printed() {
 
 #[test]
 fn certificates_and_urls_of_the_control_plane_are_checked() {
-    let with = |args: &[&str]| portcullis(&[&["control-plane", "--api-key", "k"], args].concat());
+    let with = |args: &[&str]| portcullis([&["control-plane", "--api-key", "k"], args].concat());
     check(&with(&["--tls-cert", "chain.pem"]), 2, &["--tls-key"]);
     let missing =
         ["--listen", "127.0.0.1:0", "--tls-cert", "/nowhere/chain.pem", "--tls-key", "/nowhere/key.pem"];
