@@ -24,8 +24,8 @@ pub struct Flags {
     /// given again
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub ca: Vec<PathBuf>,
-    /// Speak plain HTTP to a control plane or an issuer on another host too: whoever is on the way reads the secrets, and
-    /// writes the policies of an agent that does not know the bundle key
+    /// Speak plain HTTP to a control plane or an issuer on another host too: whoever is on the way reads the secrets, holds
+    /// changes back, and writes the policies of an agent that does not know the bundle key
     #[arg(long, help_heading = HEADING)]
     pub insecure_http: bool,
     /// File that keeps who this is after a registration, with the secret, and the key that configurations are signed with

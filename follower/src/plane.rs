@@ -121,7 +121,7 @@ impl Plane {
         let http = client(&address, &trust, TIMEOUT)?;
         let url = address.url().to_owned();
         let file = identity_file.map(IdentityFile::new);
-        let kept = file.as_ref().map(|file| file.read(&url, &tenant)).transpose()?.flatten();
+        let kept = file.as_ref().map(|file| file.read(&tenant)).transpose()?.flatten();
         let given = bundle_key.map(BundleKey::new).transpose()?;
         let pin = |kept: Option<Jwk>| -> Result<Pin, SignatureError> {
             let key = given.clone().map(Ok).or_else(|| kept.map(BundleKey::new)).transpose()?;
@@ -198,6 +198,9 @@ impl Plane {
             // Whoever is known is known from the beginning.
             return Err(PlaneError::Secret);
         };
+        if let Some(file) = &self.file {
+            file.try_write()?;
+        }
         let Registered { agent_id, agent_secret, bundle_key } = self.register(api_key, hostname)?;
         let key = match &self.given {
             Some(key) => Pin::Key(key.clone()),
