@@ -133,10 +133,11 @@ impl Plane {
                 let key = pin(kept.and_then(|kept| kept.bundle_key))?;
                 Some(Who { agent_id: agent_id.clone(), secret: secret.clone(), key })
             }
+            // The secret is for the control plane that gave it: another one has to register this agent, and names its key.
             (
                 Identity::Register { .. },
-                Some(Kept { agent_id, agent_secret: Some(secret), bundle_key, .. }),
-            ) => Some(Who { agent_id, secret, key: pin(bundle_key)? }),
+                Some(Kept { url: of, tenant: _, agent_id, agent_secret: Some(secret), bundle_key }),
+            ) if of == url => Some(Who { agent_id, secret, key: pin(bundle_key)? }),
             (Identity::Register { .. }, _) => None,
         };
         let secret = match (&who, &identity) {

@@ -108,6 +108,17 @@ fn the_key_is_pinned_by_the_registration_and_outlives_a_restart() {
 }
 
 #[test]
+fn a_secret_goes_to_the_control_plane_that_gave_it_and_to_no_other() {
+    let (plane, other, dir) = (Plane::start(), Plane::start(), tempfile::tempdir().unwrap());
+    for plane in [&plane, &other, &other] {
+        let (plane_config, follow) = in_dir(at(plane, register()), dir.path());
+        let (follower, notes) = begun(plane_config, FollowConfig { cache: None, ..follow });
+        assert_eq!((notes.version(), follower.state().error), (1, None));
+    }
+    assert_eq!((plane.state().registered, other.state().registered), (1, 1));
+}
+
+#[test]
 fn an_agent_that_was_registered_before_asks_for_the_key_once() {
     let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
     let config = || in_dir(at(&plane, known()), dir.path());
