@@ -24,19 +24,19 @@ use notify::{Notify, watchdog};
 #[command(after_help = "\
 Settings come from AUTHFI_API_URL, AUTHFI_TENANT, AUTHFI_AGENT_ID, AUTHFI_AGENT_TOKEN and AUTHFI_API_KEY, then from the
 file of --config, then from flags; the later ones hold. Secrets have no flags: other users of the host could read them.
-The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, ca (an array), insecure_http,
-identity, bundle_key, cgroup, pins, poll_ms, push, report_ms, cache, spool, spool_mib, key_age_max_s, metrics; and with
-issuers that this host trusts besides those of the control plane, whose keys the agent fetches itself (without jwks_uri,
-from where their OpenID metadata says):
+The file is TOML with the names of the flags: api_url, tenant, agent_id, agent_token, api_key, ca (an array),
+insecure_http, identity, bundle_key, cgroup, pins, poll_ms, push, report_ms, cache, spool, spool_mib, key_age_max_s,
+metrics; and with issuers that this host trusts besides those of the control plane, whose keys the agent fetches
+itself (without jwks_uri, from where their OpenID metadata says):
 
   [[issuers]]
   issuer = \"https://id.example\"
   audiences = [\"api://orders\"]
 
-Configurations are signed by the control plane. The key comes with the registration, or is asked for once, and is kept in the
-identity file: from then on nothing that another key signed is put into force, over the network or from the disk. After
-the control plane got another key on purpose, delete the identity file and register again, or name the key with
---bundle-key.
+Configurations are signed by the control plane. The key comes with the registration, or is asked for once, and is
+kept in the identity file: from then on nothing that another key signed is put into force, over the network or from
+the disk. After the control plane got another key on purpose, delete the identity file and register again, or name
+the key with --bundle-key.
 
 When the agent ends, in whatever way, the kernel goes on enforcing what it was given last. --detach ends that.
 
@@ -66,8 +66,8 @@ pub struct Args {
 }
 
 /// Where to go from here.
-pub const WITHOUT_BPF: &str = "the kernel cannot enforce here (`portcullis doctor` says what is missing); without BPF, run `portcullis proxy`: \
-     the same verdicts in a reverse proxy before the application";
+pub const WITHOUT_BPF: &str = "the kernel cannot enforce here (`portcullis doctor` says what is missing); without BPF, \
+     run `portcullis proxy`: the same verdicts in a reverse proxy before the application";
 
 /// How often the agent is looked at.
 const LOOK: Duration = Duration::from_millis(20);

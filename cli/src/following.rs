@@ -20,16 +20,16 @@ pub struct Flags {
     /// Identifier from the registration; absent: that of the identity file, else it registers, with AUTHFI_API_KEY
     #[arg(long, help_heading = HEADING, value_name = "ID")]
     pub agent_id: Option<String>,
-    /// Certificates (PEM) of authorities that vouch for the control plane and for issuers, besides the system's; can be
-    /// given again
+    /// Certificates (PEM) of authorities that vouch for the control plane and for issuers, besides the system's; can
+    /// be given again
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub ca: Vec<PathBuf>,
-    /// Speak plain HTTP to a control plane or an issuer on another host too: whoever is on the way reads the secrets, and
-    /// writes the policies of an agent that does not know the bundle key
+    /// Speak plain HTTP to a control plane or an issuer on another host too: whoever is on the way reads the secrets,
+    /// holds changes back, and writes the policies of an agent that does not know the bundle key
     #[arg(long, help_heading = HEADING)]
     pub insecure_http: bool,
-    /// File that keeps who this is after a registration, with the secret, and the key that configurations are signed with
-    /// [default: that of --cache, with `.identity` behind it]
+    /// File that keeps who this is after a registration, with the secret, and the key that configurations are signed
+    /// with [default: that of --cache, with `.identity` behind it]
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// The key that configurations are signed with, as a JWK: what the registration gave as `bundle_key`; absent: the

@@ -120,6 +120,83 @@ fn app() -> SocketAddr {
     addr
 }
 
+/// A control plane of its own process, with TLS.
+struct Plane {
+    child: Child,
+    url: String,
+}
+
+impl Plane {
+    fn start(dir: &Dir) -> Plane {
+        let listen = ["control-plane", "--listen", "127.0.0.1:0", "--api-key", "k", "--tls-cert"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(listen).arg(dir.0.path().join("chain.pem")).arg("--tls-key");
+        let mut child =
+            command.arg(dir.0.path().join("key.pem")).stdout(Stdio::piped()).spawn().expect("a start");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let line = lines.next().expect("a line").expect("text");
+        let url = line.strip_prefix("control plane: ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        assert!(url.starts_with("https://"), "{url}");
+        Plane { child, url }
+    }
+
+    /// A proxy that follows it and keeps what it is told in this directory.
+    fn proxy(&self, state: &str, dir: &Dir) -> Command {
+        let mut command = command();
+        command.args(["--upstream", &app().to_string(), "--api-url", &self.url, "--tenant", "acme"]);
+        command.arg("--cache").arg(dir.0.path().join(state).join("bundle"));
+        command.arg("--spool").arg(dir.0.path().join(state).join("spool"));
+        command.env("AUTHFI_API_KEY", "k").stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The first line that a proxy complains with.
+fn complaint(proxy: &mut Proxy) -> String {
+    let stderr = proxy.child.stderr.take().expect("its errors");
+    BufReader::new(stderr).lines().next().expect("a line").expect("text")
+}
+
+#[test]
+fn a_control_plane_is_followed_over_tls_and_only_with_the_key_that_is_known() {
+    let dir = Dir::new();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let ca = dir.file("chain.pem", &made.cert.pem());
+    dir.file("key.pem", &made.signing_key.serialize_pem());
+    let (plane, other) = (Plane::start(&dir), Plane::start(&dir));
+    let identity = |state: &str| -> Value {
+        let text = std::fs::read(dir.0.path().join(state).join("bundle.identity")).expect("the file");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let mut ids = Vec::new();
+    for (plane, state) in [(&plane, "a"), (&plane, "a"), (&other, "b")] {
+        let mut proxy = Proxy::start(plane.proxy(state, &dir).arg("--ca").arg(&ca));
+        assert!(next(&mut proxy.lines)["enforcing"].as_u64() > Some(0));
+        ids.push(identity(state)["agent_id"].clone());
+    }
+    assert_eq!(ids[0], ids[1], "registered once");
+
+    let mut proxy = Proxy::start(&mut plane.proxy("c", &dir));
+    let said = complaint(&mut proxy);
+    assert!(said.contains(&plane.url) && said.contains("--ca FILE"), "{said}");
+    assert_eq!(proxy.status("/health"), "503");
+
+    let key = dir.file("bundle-key.json", &identity("b")["bundle_key"].to_string());
+    let mut strict = plane.proxy("d", &dir);
+    strict.arg("--ca").arg(&ca).arg("--bundle-key").arg(&key);
+    let mut proxy = Proxy::start(&mut strict);
+    let said = complaint(&mut proxy);
+    assert!(said.contains("not of the pinned key"), "{said}");
+    assert_eq!(proxy.status("/health"), "503");
+}
+
 #[test]
 fn settings_that_are_missing_or_wrong_are_told_with_the_remedy() {
     refused(&mut command(), &["--upstream"]);
@@ -136,6 +213,15 @@ fn settings_that_are_missing_or_wrong_are_told_with_the_remedy() {
     let mut odd = command();
     odd.args(["--upstream", "a:1", "--api-url", "ftp://x", "--tenant", "t"]).env("AUTHFI_API_KEY", "k");
     refused(&mut odd, &["ftp://x", "http://HOST:PORT"]);
+    let clear = ["--upstream", "a:1", "--api-url", "http://plane.example", "--tenant", "t"];
+    refused(command().args(clear).env("AUTHFI_API_KEY", "k"), &["http://plane.example", "--insecure-http"]);
+    let loopback = ["--upstream", "a:1", "--api-url", "http://127.0.0.1:1", "--tenant", "t"];
+    let mut gone = command();
+    gone.args(loopback).args(["--ca", "gone.pem"]).env("AUTHFI_API_KEY", "k");
+    refused(&mut gone, &["--ca gone.pem", "PEM"]);
+    let mut no_key = command();
+    no_key.args(loopback).args(["--bundle-key", "gone.json"]).env("AUTHFI_API_KEY", "k");
+    refused(&mut no_key, &["--bundle-key gone.json", "JWK"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub struct State {
     pub config_age_s: Option<u64>,
     /// Bundles that were refused because their signature is missing or wrong.
     pub refused_signature: u64,
-    /// Bundles that were refused because an older version than the one in force is no progress.
+    /// Bundles that were refused because they are older than the one in force.
     pub refused_version: u64,
     /// Access records.
     pub records: Counts,
@@ -235,6 +235,14 @@ impl<E: Engine + 'static> Follower<E> {
             self.plane.fetch(wait).map_err(FollowError::from).and_then(|fetched| {
                 self.with_both(|wanted, engine| wanted.take(fetched, &self.plane, engine))
             });
+        let counter = match &done {
+            Err(FollowError::Plane(PlaneError::Signature(_))) => Some(&self.refused.signature),
+            Err(FollowError::Older { .. }) => Some(&self.refused.version),
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         self.told(done)
     }
 
@@ -367,13 +375,6 @@ impl<E: Engine + 'static> Follower<E> {
     /// Keeps for the state how it went.
     fn told<T>(&self, done: Result<T, FollowError>) -> Result<T, FollowError> {
         *lock(&self.error) = done.as_ref().err().map(ToString::to_string);
-        match &done {
-            Err(FollowError::Plane(PlaneError::Signature(_))) => {
-                self.refused.signature.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(FollowError::Older { .. }) => drop(self.refused.version.fetch_add(1, Ordering::Relaxed)),
-            _ => {}
-        }
         done
     }
 }

@@ -67,19 +67,34 @@ impl IdentityFile {
         IdentityFile(path)
     }
 
-    /// What it keeps of this tenant of this control plane.
-    pub(crate) fn read(&self, url: &str, tenant: &str) -> Result<Option<Kept>, IdentityError> {
+    /// What it keeps of this tenant.
+    pub(crate) fn read(&self, tenant: &str) -> Result<Option<Kept>, IdentityError> {
         let text = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|error| self.failed(error.to_string()))?,
         };
+        if text.is_empty() {
+            return Ok(None);
+        }
         let kept: Kept = serde_json::from_slice(&text).map_err(|error| self.failed(error.to_string()))?;
-        Ok(Some(kept).filter(|kept| kept.url == url && kept.tenant == tenant))
+        Ok(Some(kept).filter(|kept| kept.tenant == tenant))
     }
 
     pub(crate) fn write(&self, kept: &Kept) -> Result<(), IdentityError> {
         let text = serde_json::to_vec(kept).map_err(|error| self.failed(error.to_string()))?;
         file::replace(&self.0, &text).map_err(|error| self.failed(format!("cannot be written: {error}")))
+    }
+
+    /// Whether it could be written: what a registration gives is given once, and counts against the plan.
+    pub(crate) fn try_write(&self) -> Result<(), IdentityError> {
+        let failed = |error: io::Error| self.failed(format!("cannot be written: {error}"));
+        let text = match fs::read(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            text => Some(text.map_err(failed)?),
+        };
+        file::replace(&self.0, text.as_deref().unwrap_or_default()).map_err(failed)?;
+        // An empty one, should a crash leave it, is none.
+        if text.is_none() { fs::remove_file(&self.0).map_err(failed) } else { Ok(()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -114,10 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_its_owners_only_and_of_one_control_plane() {
+    fn it_is_its_owners_only_and_of_one_tenant() {
         let dir = tempfile::tempdir().unwrap();
         let file = IdentityFile::new(dir.path().join("deep/identity"));
-        assert!(file.read("https://a", "t").unwrap().is_none());
+        assert!(file.read("t").unwrap().is_none());
+        file.try_write().unwrap();
+        assert!(file.read("t").unwrap().is_none());
         let kept = Kept {
             url: "https://a".to_owned(),
             tenant: "t".to_owned(),
@@ -127,12 +144,14 @@ mod tests {
         };
         file.write(&kept).unwrap();
         file.write(&kept).unwrap();
+        file.try_write().unwrap();
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(file.read("https://a", "t").unwrap().unwrap().agent_id, "a1");
-        assert!(file.read("https://b", "t").unwrap().is_none());
-        assert!(file.read("https://a", "u").unwrap().is_none());
+        assert_eq!(file.read("t").unwrap().unwrap().agent_id, "a1");
+        assert!(file.read("u").unwrap().is_none());
         fs::write(file.path(), "{").unwrap();
-        let error = file.read("https://a", "t").map(drop).unwrap_err().to_string();
+        let error = file.read("t").map(drop).unwrap_err().to_string();
         assert!(error.contains("delete it to register again"), "{error}");
+        let nowhere = IdentityFile::new(file.path().join("below/a-file"));
+        nowhere.try_write().unwrap_err();
     }
 }

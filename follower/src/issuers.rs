@@ -49,6 +49,8 @@ struct Row {
     error: Option<String>,
     /// When the keys were fetched, Unix seconds.
     fetched_s: Option<u64>,
+    /// And where.
+    fetched_from: String,
     tried: Option<Instant>,
 }
 
@@ -98,6 +100,7 @@ impl Issuers {
             problems: Vec::new(),
             error: None,
             fetched_s: None,
+            fetched_from: String::new(),
             tried: None,
         };
         let mut rows: Vec<Row> = configs.into_iter().map(row).collect();
@@ -174,7 +177,7 @@ impl Row {
 
     fn use_kept(&mut self, kept: KeptRow, now_s: u64) {
         let KeptRow { issuer: _, jwks_uri, jwks, fetched_s } = kept;
-        self.jwks_uri = Some(jwks_uri);
+        (self.jwks_uri, self.fetched_from) = (Some(jwks_uri.clone()), jwks_uri);
         self.keys = jwks;
         // A clock that was put back makes keys no younger than now.
         self.fetched_s = Some(fetched_s.min(now_s));
@@ -183,7 +186,7 @@ impl Row {
     fn to_keep(&self) -> Option<KeptRow> {
         Some(KeptRow {
             issuer: self.config.issuer.clone(),
-            jwks_uri: self.jwks_uri.clone()?,
+            jwks_uri: self.fetched_from.clone(),
             jwks: self.keys.clone(),
             fetched_s: self.fetched_s?,
         })
@@ -206,7 +209,7 @@ impl Row {
             Ok(Keys { uri, set, problems }) => {
                 let changed = set != self.keys || self.fetched_s.is_none();
                 (self.keys, self.problems, self.error) = (set, problems, None);
-                self.jwks_uri = Some(uri);
+                (self.jwks_uri, self.fetched_from) = (Some(uri.clone()), uri);
                 self.fetched_s = Some(now_s);
                 Took { changed, fetched: true }
             }
@@ -255,4 +258,35 @@ fn discover(plane: &Plane, issuer: &str) -> Result<String, PlaneError> {
         return Err(fail(format!("{url}: it is the metadata of {named:?}")));
     }
     Ok(jwks_uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_issuer_answers_makes_nobody_forget_the_keys_of_another() {
+        let config = |issuer: &str| IssuerConfig {
+            issuer: issuer.to_owned(),
+            audiences: vec!["a".to_owned()],
+            leeway_s: 0,
+            jwks_uri: None,
+        };
+        let mut issuers = Issuers::new(vec![config("one"), config("two")], Duration::ZERO, Vec::new(), 100);
+        let questions = issuers.due(false);
+        let keys = |kid: &str| {
+            let set = serde_json::from_str(&format!(r#"{{"keys": [{{"kty": "EC", "kid": "{kid}"}}]}}"#));
+            Ok(Keys { uri: format!("https://{kid}/keys"), set: set.unwrap(), problems: Vec::new() })
+        };
+        let took: Vec<bool> =
+            questions.iter().map(|question| issuers.took(question, keys("k"), 100).fetched).collect();
+        assert_eq!(took, [true, true]);
+        let down = PlaneError::Status { what: WHAT, status: 503, message: String::new() };
+        assert!(!issuers.took(&questions[0], Err(down), 200).fetched);
+        assert!(issuers.took(&questions[1], keys("l"), 200).fetched);
+        let kept: Vec<_> =
+            issuers.to_keep().into_iter().map(|row| (row.issuer, row.jwks_uri, row.fetched_s)).collect();
+        let row = |issuer: &str, uri: &str, at| (issuer.to_owned(), uri.to_owned(), at);
+        assert_eq!(kept, [row("one", "https://k/keys", 100), row("two", "https://l/keys", 200)]);
+    }
 }

@@ -121,7 +121,7 @@ impl Plane {
         let http = client(&address, &trust, TIMEOUT)?;
         let url = address.url().to_owned();
         let file = identity_file.map(IdentityFile::new);
-        let kept = file.as_ref().map(|file| file.read(&url, &tenant)).transpose()?.flatten();
+        let kept = file.as_ref().map(|file| file.read(&tenant)).transpose()?.flatten();
         let given = bundle_key.map(BundleKey::new).transpose()?;
         let pin = |kept: Option<Jwk>| -> Result<Pin, SignatureError> {
             let key = given.clone().map(Ok).or_else(|| kept.map(BundleKey::new)).transpose()?;
@@ -133,10 +133,11 @@ impl Plane {
                 let key = pin(kept.and_then(|kept| kept.bundle_key))?;
                 Some(Who { agent_id: agent_id.clone(), secret: secret.clone(), key })
             }
+            // The secret is for the control plane that gave it: another one has to register this agent, and names its key.
             (
                 Identity::Register { .. },
-                Some(Kept { agent_id, agent_secret: Some(secret), bundle_key, .. }),
-            ) => Some(Who { agent_id, secret, key: pin(bundle_key)? }),
+                Some(Kept { url: of, tenant: _, agent_id, agent_secret: Some(secret), bundle_key }),
+            ) if of == url => Some(Who { agent_id, secret, key: pin(bundle_key)? }),
             (Identity::Register { .. }, _) => None,
         };
         let secret = match (&who, &identity) {
@@ -198,6 +199,9 @@ impl Plane {
             // Whoever is known is known from the beginning.
             return Err(PlaneError::Secret);
         };
+        if let Some(file) = &self.file {
+            file.try_write()?;
+        }
         let Registered { agent_id, agent_secret, bundle_key } = self.register(api_key, hostname)?;
         let key = match &self.given {
             Some(key) => Pin::Key(key.clone()),

@@ -70,7 +70,9 @@ fn plane(settings: &Settings) -> Finding {
         Ok(status) => Finding::new(WHAT, true, format!("{url} answers, with status {status}"), ""),
         // Its text has a remedy of its own.
         Err(error @ (PlaneError::Tls { .. } | PlaneError::Trust(_))) => {
-            Finding::new(WHAT, false, error.to_string(), "as it says; and try again")
+            let text = error.to_string();
+            let (found, remedy) = text.rsplit_once("; ").unwrap_or((&text, "write it as it says"));
+            Finding::new(WHAT, false, found, remedy)
         }
         Err(error) => {
             let remedy = "check address, firewall and whether it runs";
@@ -179,7 +181,11 @@ mod tests {
         server.join().unwrap();
         assert_eq!(plane(&url).state, State::Missing, "nobody listens any more");
         let clear = plane("http://plane.example");
-        assert!(clear.state == State::Missing && clear.found.contains("--insecure-http"), "{}", clear.found);
+        assert!(
+            clear.state == State::Missing && clear.remedy.contains("--insecure-http"),
+            "{}",
+            clear.remedy
+        );
         assert_eq!(plane("").state, State::Missing);
     }
 

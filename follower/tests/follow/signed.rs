@@ -108,6 +108,17 @@ fn the_key_is_pinned_by_the_registration_and_outlives_a_restart() {
 }
 
 #[test]
+fn a_secret_goes_to_the_control_plane_that_gave_it_and_to_no_other() {
+    let (plane, other, dir) = (Plane::start(), Plane::start(), tempfile::tempdir().unwrap());
+    for plane in [&plane, &other, &other] {
+        let (plane_config, follow) = in_dir(at(plane, register()), dir.path());
+        let (follower, notes) = begun(plane_config, FollowConfig { cache: None, ..follow });
+        assert_eq!((notes.version(), follower.state().error), (1, None));
+    }
+    assert_eq!((plane.state().registered, other.state().registered), (1, 1));
+}
+
+#[test]
 fn an_agent_that_was_registered_before_asks_for_the_key_once() {
     let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
     let config = || in_dir(at(&plane, known()), dir.path());
@@ -120,6 +131,13 @@ fn an_agent_that_was_registered_before_asks_for_the_key_once() {
     assert_eq!((asked("/bundle-key"), asked("/register")), (1, 0));
     // The secret is the settings' to keep.
     assert!(!fs::read_to_string(dir.path().join("identity")).unwrap().contains("agent_secret"));
+    // Another address of the control plane is no reason to believe another key.
+    let (plane_config, follow) = config();
+    let moved = Plane::start();
+    let plane_config = PlaneConfig { url: format!("http://{}", moved.addr), ..plane_config };
+    let (follower, notes) = begun(plane_config, follow);
+    assert!(follower.state().error.unwrap().contains("not of the pinned key"));
+    assert_eq!(notes.version(), 0, "the disk has nothing yet");
     // One that is given holds, whatever the file says.
     let given = SigningKey::generate_es256().unwrap();
     let (plane_config, follow) = config();
@@ -193,4 +211,16 @@ fn who_was_registered_starts_without_the_control_plane() {
     let (follower, notes) = begun(plane_config, follow);
     assert_eq!((follower.plane().agent_id().unwrap().as_str(), notes.version()), ("a1", 1));
     assert!(follower.state().error.is_some());
+}
+
+#[test]
+fn nobody_is_registered_who_cannot_be_kept() {
+    let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
+    // In the way of the file that becomes it.
+    fs::create_dir(dir.path().join("identity.new")).unwrap();
+    let (plane_config, _) = in_dir(at(&plane, register()), dir.path());
+    let (follower, _) = begun(plane_config, FollowConfig::default());
+    let error = follower.state().error.unwrap();
+    assert!(error.contains("identity") && error.contains("cannot be written"), "{error}");
+    assert_eq!(plane.state().registered, 0);
 }
