@@ -34,6 +34,7 @@ pub use portcullis_follower::{
 pub use status::Status;
 
 use clock::Clock;
+use engine::Kernel;
 use work::Shared;
 
 /// A running agent. Dropping it, like [`Agent::stop`], leaves enforcement in place.
@@ -80,7 +81,7 @@ impl Agent {
             services: Mutex::default(),
             unseen: AtomicU64::default(),
         });
-        shared.follower.begin(datapath);
+        shared.follower.begin(Kernel::new(datapath));
         let mut agent = Agent { shared, threads: Vec::new(), metrics: None };
         agent.threads = agent.shared.follower.spawn()?;
         agent.spawn("pc-host", move |shared| shared.host(host_every))?;
@@ -116,7 +117,7 @@ impl Agent {
 
     /// Runs `look` on the kernel's part; `None` when it was detached.
     pub fn with_datapath<T>(&self, look: impl FnOnce(&Datapath) -> T) -> Option<T> {
-        self.shared.follower.with_engine(look)
+        self.shared.follower.with_engine(|kernel| look(&kernel.datapath))
     }
 
     /// Moves the time that the programs and the agent see, seconds relative to the machine's clock. For harnesses.
@@ -168,7 +169,7 @@ impl Agent {
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
-        let datapath = self.shared.follower.take_engine();
+        let datapath = self.shared.follower.take_engine().map(|kernel| kernel.datapath);
         if let Some(datapath) = &datapath {
             datapath.flush();
             // The last records get one chance; with a spool they wait for the next agent.

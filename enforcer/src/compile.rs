@@ -14,6 +14,7 @@ use portcullis_policy::{Policy, PolicySet};
 use portcullis_token::{KeyProblem, KeyStore};
 use portcullis_wire::{Bundle, Mode};
 
+mod again;
 mod automata;
 mod classes;
 mod dfa;
@@ -31,6 +32,7 @@ mod revocations;
 mod sink;
 mod tables;
 
+pub use again::Compiler;
 pub use error::CompileError;
 pub use image::{Image, Sizes};
 pub use sink::{MapSink, SinkError};

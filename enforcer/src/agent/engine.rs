@@ -1,30 +1,42 @@
 //! The kernel as an engine: what a bundle is put into.
 
-use std::sync::Arc;
-
 use portcullis_follower::{Engine, EngineError};
 use portcullis_wire::Bundle;
 
-use crate::compile;
+use crate::compile::Compiler;
 use crate::generation::{Generation, version_of};
 use crate::kernel::Datapath;
 
-impl Engine for Datapath {
+/// The datapath, and what the last bundle compiled to.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) datapath: Datapath,
+    compiler: Compiler,
+}
+
+// === impl Kernel ===
+
+impl Kernel {
+    pub(super) fn new(datapath: Datapath) -> Kernel {
+        Kernel { datapath, compiler: Compiler::default() }
+    }
+}
+
+impl Engine for Kernel {
     fn version(&self) -> Result<u64, EngineError> {
-        Ok(version_of(self.health()?.generation))
+        Ok(version_of(self.datapath.health()?.generation))
     }
 
     fn install(&mut self, bundle: &Bundle) -> Result<Vec<String>, EngineError> {
-        let mut compiled = compile::compile(bundle)?;
-        let before = Generation::from_number(self.health()?.generation);
-        compiled.tables.version = before.next(bundle.version).number();
+        let before = Generation::from_number(self.datapath.health()?.generation);
+        let compiled = self.compiler.compile(bundle, before.next(bundle.version).number())?;
         let unsound = compiled.problems.iter().map(ToString::to_string);
         let left_out = unsound.chain(compiled.candidate_problem.clone()).collect();
-        self.apply(Arc::new(compiled))?;
+        self.datapath.apply(compiled)?;
         Ok(left_out)
     }
 
     fn lost(&self) -> Option<u64> {
-        self.stats().ok().map(|stats| stats.events_lost)
+        self.datapath.stats().ok().map(|stats| stats.events_lost)
     }
 }

@@ -9,17 +9,18 @@ use portcullis_follower::Follower;
 use serde_json::Value;
 
 use super::clock::Clock;
+use super::engine::Kernel;
 use super::host::{self, Service, Wishes};
 use super::{Status, lock, metrics};
 use crate::discover;
 use crate::generation::version_of;
-use crate::kernel::{self, Datapath};
+use crate::kernel;
 use crate::learn::Learner;
 
 /// What its threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) follower: Arc<Follower<Datapath>>,
+    pub(super) follower: Arc<Follower<Kernel>>,
     pub(super) clock: Clock,
     pub(super) learner: Arc<Mutex<Learner>>,
     pub(super) services: Mutex<Vec<Service>>,
@@ -63,7 +64,7 @@ impl Shared {
         let proc = Path::new(discover::PROC);
         let Ok(listeners) = discover::listeners(proc) else { return };
         let wishes = self.wishes();
-        let Some(prober) = self.follower.with_engine(Datapath::prober) else { return };
+        let Some(prober) = self.follower.with_engine(|kernel| kernel.datapath.prober()) else { return };
         let services = wishes.judge(listeners, discover::own_netns(proc), |addr, pid| {
             prober.controls(addr, pid).map_err(|error| error.to_string())
         });
@@ -79,7 +80,7 @@ impl Shared {
             return None;
         }
         self.follower.count_lost();
-        let stats = self.follower.with_engine(Datapath::stats).and_then(Result::ok);
+        let stats = self.follower.with_engine(|kernel| kernel.datapath.stats()).and_then(Result::ok);
         let kernel = stats.map(|stats| kernel::named_stats(&stats)).unwrap_or_default();
         let endpoints = lock(&self.learner).endpoints().len();
         Some(metrics::page(&self.status(), endpoints, &kernel))
@@ -112,7 +113,7 @@ impl Shared {
             services: lock(&self.services).clone(),
             ..Status::default()
         };
-        match self.follower.with_engine(Datapath::health) {
+        match self.follower.with_engine(|kernel| kernel.datapath.health()) {
             Some(Ok(health)) => {
                 status.detached = health.missing;
                 status.generation = version_of(health.generation);
