@@ -213,3 +213,59 @@ fn the_sync_log_tells_what_happened() {
     assert_eq!(none["entries"], json!([]));
     plane.manage("GET", "directory/sync-log?limit=0", Value::Null).problem(400);
 }
+
+/// Whoever does not ask for a version has each change made, on top of the others'; of those who do, one.
+#[test]
+fn changes_at_the_same_time() {
+    let plane = Plane::start();
+    let entra = Directory::new(&plane, "Entra ID");
+    let user = format!("Users/{}", entra.user("a@acme.com"));
+    let both = |work: &(dyn Fn(usize) -> u16 + Sync)| {
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..12).map(|n| scope.spawn(move || work(n))).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<u16>>()
+        })
+    };
+    let add = |n: usize| json!([{ "op": "add", "path": "emails", "value": [{ "value": format!("{n}@acme.com") }] }]);
+    assert_eq!(both(&|n| entra.patch(&user, add(n)).status), [200; 12]);
+    assert_eq!(entra.call("GET", &user, Value::Null).ok()["emails"].as_array().unwrap().len(), 12);
+
+    let tag = entra.call("GET", &user, Value::Null).header("etag").to_owned();
+    let title = |n: usize| {
+        let body = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{ "op": "replace", "path": "title", "value": format!("{n}") }],
+        });
+        entra.with("PATCH", &user, ("if-match", &tag), &body).status
+    };
+    let mut statuses = both(&title);
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (200, [412; 11].as_slice()));
+}
+
+/// A password takes time to be worked on; who is deactivated meanwhile is not brought back by it.
+#[test]
+fn a_deactivation_is_not_undone_by_a_change_that_began_before() {
+    let slow = std::num::NonZeroU32::new(3_000_000).unwrap();
+    let plane = Plane::with(|config| config.password_rounds = slow);
+    let entra = Directory::new(&plane, "Entra ID");
+    for by_scim in [false, true] {
+        let id = entra.user(&format!("{by_scim}@acme.com"));
+        let user = format!("Users/{id}");
+        std::thread::scope(|scope| {
+            let change = scope.spawn(|| {
+                let value = json!({ "title": "Doctor", "password": "another horse battery" });
+                if by_scim {
+                    return entra.patch(&user, json!([{ "op": "replace", "value": value }])).status;
+                }
+                plane.directory("PATCH", &format!("users/{id}"), value).status
+            });
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            entra.patch(&user, json!([{ "op": "replace", "path": "active", "value": false }])).ok();
+            assert!(!change.is_finished(), "the password took no time: nothing is shown");
+            assert_eq!(change.join().unwrap(), 200);
+        });
+        let after = entra.call("GET", &user, Value::Null).ok();
+        assert_eq!((&after["active"], &after["title"]), (&json!(false), &json!("Doctor")), "SCIM: {by_scim}");
+    }
+}

@@ -127,7 +127,9 @@ pub(in crate::api) async fn create(
     let email = body.email.clone();
     let user_name = body.user_name.clone().or(email).unwrap_or_default();
     let base = UserDraft { org: body.org_id.clone(), user_name, active: true, ..UserDraft::default() };
-    let draft = overlay(&shared, base, body).await?;
+    check(&body, false)?;
+    let password = hashed(&shared, body.password.as_deref()).await?;
+    let draft = overlay(base, body, password);
     let id = secret::random("usr-")?;
     let mut store = shared.store();
     let directory = &mut store.tenant_mut(&registrar.tenant)?.directory;
@@ -157,11 +159,16 @@ pub(in crate::api) async fn change(
         let detail = "a user stays in its organisation; create a new one in the other";
         return Err(Problem::invalid(vec![FieldError::new("/org_id", detail)]));
     }
-    let base = shared.store().tenant(&registrar.tenant)?.directory.user(&registrar.scope, &id)?.draft();
-    let draft = overlay(&shared, base, body).await?;
+    check(&body, true)?;
+    // Nobody gets work done on a user who is not there to be changed.
+    shared.store().tenant(&registrar.tenant)?.directory.user(&registrar.scope, &id)?;
+    let password = hashed(&shared, body.password.as_deref()).await?;
     let now = shared.clock.now();
     let mut store = shared.store();
     let tenant = store.tenant_mut(&registrar.tenant)?;
+    // As the user is now: whoever was deactivated while the password was worked on stays so.
+    let base = tenant.directory.user(&registrar.scope, &id)?.draft();
+    let draft = overlay(base, body, password);
     let new_password = draft.password.is_some();
     tenant.change(std::slice::from_ref(&id), now, |directory| {
         directory.change_user(&registrar.scope, &id, draft, now.as_secs()).map(|_| ())
@@ -248,11 +255,11 @@ pub(in crate::api) async fn end_sessions(
     Ok(Json(Ended { ended: tenant.end_sessions(&id, shared.clock.now()) }))
 }
 
-async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<UserDraft, Problem> {
-    let UserBody { email, email_verified, user_name, name, title, active, password, org_id: _ } = body;
+/// Whether the members are as they have to be; `named`: the user has a name already.
+fn check(body: &UserBody, named: bool) -> Result<(), Problem> {
+    let UserBody { email, email_verified: _, user_name, name, title, active: _, password, org_id: _ } = body;
     let mut errors = Vec::new();
-    for (pointer, text) in
-        [("/email", &email), ("/user_name", &user_name), ("/name", &name), ("/title", &title)]
+    for (pointer, text) in [("/email", email), ("/user_name", user_name), ("/name", name), ("/title", title)]
     {
         if text.as_ref().is_some_and(|text| text.trim().is_empty() || text.len() > TEXT_BYTES_MAX) {
             errors.push(FieldError::new(pointer, format!("must have 1 to {TEXT_BYTES_MAX} bytes")));
@@ -265,17 +272,23 @@ async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<Use
         let (min, max) = (PASSWORD_BYTES.start(), PASSWORD_BYTES.end());
         errors.push(FieldError::new("/password", format!("must have {min} to {max} bytes")));
     }
-    if user_name.is_none() && email.is_none() && base.user_name.is_empty() {
+    if user_name.is_none() && email.is_none() && !named {
         errors.push(FieldError::new("/email", "is missing; send `email` or `user_name`"));
     }
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+async fn hashed(shared: &Shared, password: Option<&str>) -> Result<Option<PasswordHash>, Problem> {
     let rounds = shared.limits.password_rounds;
-    let password = match password {
-        Some(password) => Some(off_thread(move || PasswordHash::of(&password, rounds)).await??),
-        None => None,
-    };
+    match password.map(str::to_owned) {
+        Some(password) => off_thread(move || PasswordHash::of(&password, rounds)).await?.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is to be different, over what is. The body's password is given by its hash.
+fn overlay(base: UserDraft, body: UserBody, password: Option<PasswordHash>) -> UserDraft {
+    let UserBody { email, email_verified, user_name, name, title, active, password: _, org_id: _ } = body;
     let mut profile = base.profile;
     // A new address has not been shown to be the user's, unless whoever changes it says so.
     let verified = email_verified.unwrap_or(base.email_verified && email.is_none());
@@ -287,14 +300,14 @@ async fn overlay(shared: &Shared, base: UserDraft, body: UserBody) -> Result<Use
             profile.insert(attribute.to_owned(), json!(text));
         }
     }
-    Ok(UserDraft {
+    UserDraft {
         user_name: user_name.unwrap_or(base.user_name),
         active: active.unwrap_or(base.active),
         email_verified: verified,
         profile,
         password,
         ..base
-    })
+    }
 }
 
 fn show(directory: &Directory, user: &User) -> UserAnswer {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::{Provisioner, ScimBody, ScimQuery, answer, base, check_version, resource, unchanged};
@@ -11,12 +11,16 @@ use crate::directory::{Scope, User, UserDraft};
 use crate::openapi::Said;
 use crate::password::{PasswordHash, off_thread};
 use crate::scim::{
-    ListDocument, ListQuery, Patch, ResourceType, ScimError, USER, UserDocument, UserRequest, canonical,
+    ListDocument, ListQuery, Patch, ResourceType, ScimError, ScimKind, USER, UserDocument, UserRequest,
+    canonical,
 };
 use crate::secret;
 use crate::server::Shared;
 use crate::store::Tenant;
 use crate::sync_log::{Status, What};
+
+/// How often a change is applied anew to what others have made of the user meanwhile.
+const TRIES: usize = 32;
 
 /// `GET …/Users`
 pub(in crate::api) async fn list(
@@ -89,7 +93,8 @@ pub(in crate::api) async fn replace(
     ScimBody(body): ScimBody<Map<String, Value>>,
 ) -> Result<Said<UserDocument>, ScimError> {
     let began = shared.clock.now();
-    let changed = change(&shared, &provisioner, &id, &headers, began, |_| canonical(&USER, body)).await;
+    let changed =
+        change(&shared, &provisioner, &id, &headers, began, |_| canonical(&USER, body.clone())).await;
     changed.inspect_err(|error| provisioner.refused(&shared, "User update", error, began))?;
     show(&shared, &provisioner, &id, StatusCode::OK, &query)
 }
@@ -154,8 +159,29 @@ async fn change(
     id: &str,
     headers: &HeaderMap,
     began: Duration,
-    new: impl FnOnce(&User) -> Result<Map<String, Value>, ScimError>,
+    new: impl Fn(&User) -> Result<Map<String, Value>, ScimError>,
 ) -> Result<(), ScimError> {
+    for _ in 0..TRIES {
+        if try_change(shared, provisioner, id, headers, began, &new).await? {
+            return Ok(());
+        }
+        if headers.contains_key(header::IF_MATCH) {
+            break;
+        }
+    }
+    let detail = "the resource was changed at the same time; try again";
+    Err(ScimError::new(ScimKind::PreconditionFailed, detail))
+}
+
+/// Whether it is done: not, if the user was changed while a password was worked on.
+async fn try_change(
+    shared: &Shared,
+    provisioner: &Provisioner,
+    id: &str,
+    headers: &HeaderMap,
+    began: Duration,
+    new: impl Fn(&User) -> Result<Map<String, Value>, ScimError>,
+) -> Result<bool, ScimError> {
     let scope = &provisioner.scope;
     let (attributes, revision, verified, active) = {
         let store = shared.store();
@@ -170,8 +196,7 @@ async fn change(
     let tenant = store.tenant_mut(&provisioner.tenant)?;
     let user = tenant.directory.user(scope, id)?;
     if user.revision != revision {
-        let detail = "the resource was changed at the same time; try again";
-        return Err(ScimError::new(crate::scim::ScimKind::PreconditionFailed, detail));
+        return Ok(false);
     }
     let (was_active, org, new_password) = (user.active, user.org.clone(), draft.password.is_some());
     let event = match (was_active, draft.active) {
@@ -188,7 +213,7 @@ async fn change(
     let detail = label(tenant.directory.user(scope, id)?);
     let what = What { source: provisioner.source.clone(), event, detail, org };
     tenant.sync_log.done(what, Status::Synced, began, now);
-    Ok(())
+    Ok(true)
 }
 
 async fn read(shared: &Shared, attributes: Map<String, Value>, active: bool) -> Result<UserDraft, ScimError> {
