@@ -21,6 +21,7 @@ mod orgs;
 mod plane;
 mod plans;
 mod policies;
+mod rights;
 mod rotation;
 mod scim;
 mod scim_protocol;
