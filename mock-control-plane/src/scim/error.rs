@@ -33,6 +33,8 @@ pub(crate) enum ScimKind {
     InvalidSyntax,
     /// A value of the wrong type, or a required one that is missing.
     InvalidValue,
+    /// The body is not JSON by its media type.
+    MediaType,
     /// The endpoint exists, the method does not.
     MethodNotAllowed,
     /// A read-only attribute.
@@ -45,6 +47,8 @@ pub(crate) enum ScimKind {
     NotImplemented,
     /// The resource is no longer what `If-Match` says.
     PreconditionFailed,
+    /// The body is longer than bodies may be.
+    TooLarge,
     /// No or wrong credentials.
     Unauthorized,
     /// Taken.
@@ -70,12 +74,14 @@ impl ScimError {
             ScimKind::InvalidPath => (StatusCode::BAD_REQUEST, Some("invalidPath")),
             ScimKind::InvalidSyntax => (StatusCode::BAD_REQUEST, Some("invalidSyntax")),
             ScimKind::InvalidValue => (StatusCode::BAD_REQUEST, Some("invalidValue")),
+            ScimKind::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
             ScimKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, None),
             ScimKind::Mutability => (StatusCode::BAD_REQUEST, Some("mutability")),
             ScimKind::NoTarget => (StatusCode::BAD_REQUEST, Some("noTarget")),
             ScimKind::NotFound => (StatusCode::NOT_FOUND, None),
             ScimKind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, None),
             ScimKind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
+            ScimKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None),
             ScimKind::Unauthorized => (StatusCode::UNAUTHORIZED, None),
             ScimKind::Uniqueness => (StatusCode::CONFLICT, Some("uniqueness")),
         }
@@ -101,9 +107,11 @@ impl From<Refusal> for ScimError {
 impl From<Problem> for ScimError {
     fn from(problem: Problem) -> ScimError {
         let kind = match problem.status {
-            400 | 413 | 415 => ScimKind::InvalidSyntax,
+            400 => ScimKind::InvalidSyntax,
             401 => ScimKind::Unauthorized,
             404 => ScimKind::NotFound,
+            413 => ScimKind::TooLarge,
+            415 => ScimKind::MediaType,
             422 => ScimKind::InvalidValue,
             _ => ScimKind::Internal,
         };

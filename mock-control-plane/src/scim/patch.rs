@@ -8,12 +8,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::filter::Filter;
 use super::path::{Target, holder};
-use super::resource::{one_primary, single, value_of};
+use super::resource::{few, one_primary, single, value_of};
 use super::schema::{Attribute, Kind, ResourceType};
 use super::{ScimError, ScimKind};
 
@@ -211,6 +213,7 @@ fn whole(
     };
     match (members.get_mut(name), new) {
         (Some(Value::Array(old)), Value::Array(new)) if op == Op::Add => {
+            few(attribute, old.len() + new.len())?;
             add_values(old, new);
         }
         // Of a complex attribute, only what is given is replaced.
@@ -230,7 +233,8 @@ fn remove(
     let listed = if attribute.many { value_of(attribute, value)? } else { None };
     match (listed, members.get_mut(attribute.name)) {
         (Some(Value::Array(listed)), Some(Value::Array(old))) => {
-            old.retain(|old| !listed.iter().any(|listed| same_value(old, listed)));
+            let places = Places::of(&listed);
+            old.retain(|old| places.same(&listed, old).is_none());
         }
         _ => drop(members.remove(attribute.name)),
     }
@@ -330,19 +334,47 @@ fn set(value: &mut Value, sub: &Attribute, new: Option<Value>) {
 }
 
 fn add_values(old: &mut Vec<Value>, new: Vec<Value>) {
+    let mut places = Places::of(old);
     for new in new {
-        match old.iter_mut().find(|old| same_value(old, &new)) {
+        match places.same(old, &new) {
             // RFC 7644 section 3.5.2.1: what is there already changes nothing, or only what is said about it.
-            Some(Value::Object(old)) => {
-                if let Value::Object(new) = new {
+            Some(n) => {
+                if let (Value::Object(old), Value::Object(new)) = (&mut old[n], new) {
                     old.extend(new);
                 }
             }
-            Some(_) => {}
-            None => old.push(new),
+            None => {
+                places.add(old.len(), &new);
+                old.push(new);
+            }
         }
     }
     one_primary(old);
+}
+
+/// Where values stand, by their `value`: thousands of members are not compared with thousands, one by one.
+struct Places(HashMap<String, Vec<usize>>);
+
+impl Places {
+    fn of(values: &[Value]) -> Places {
+        let mut places = Places(HashMap::new());
+        values.iter().enumerate().for_each(|(n, value)| places.add(n, value));
+        places
+    }
+
+    fn add(&mut self, n: usize, value: &Value) {
+        if let Some(text) = value["value"].as_str() {
+            self.0.entry(text.to_owned()).or_default().push(n);
+        }
+    }
+
+    /// Place of the first value that is about the same thing.
+    fn same(&self, values: &[Value], wanted: &Value) -> Option<usize> {
+        match wanted["value"].as_str() {
+            Some(text) => self.0.get(text)?.iter().copied().find(|n| same_value(&values[*n], wanted)),
+            None => values.iter().position(|value| same_value(value, wanted)),
+        }
+    }
 }
 
 /// Whether two values of a multi-valued attribute are about the same thing: by `value` and `type`, or altogether.

@@ -6,6 +6,9 @@ use super::schema::{Access, Attribute, Kind, ResourceType};
 use super::{ScimError, ScimKind};
 use crate::timestamp::rfc3339;
 
+/// Most values of an attribute, but for members.
+const VALUES_MAX: usize = 1_000;
+
 /// What is known of a resource besides its attributes, RFC 7643 section 3.1.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -55,6 +58,7 @@ pub(super) fn value_of(attribute: &Attribute, value: Value) -> Result<Option<Val
         Value::Array(values) => values,
         one => vec![one],
     };
+    few(attribute, values.len())?;
     let nothing = |value: &Value| value.is_null() || *value == json!({});
     let given = values.into_iter().filter(|value| !nothing(value));
     let mut values = given.map(|value| single(attribute, value)).collect::<Result<Vec<_>, _>>()?;
@@ -65,6 +69,15 @@ pub(super) fn value_of(attribute: &Attribute, value: Value) -> Result<Option<Val
     }
     one_primary(&mut values);
     Ok((!values.is_empty()).then_some(Value::Array(values)))
+}
+
+/// Refuses more values than an attribute may have: they are compared with each other. Groups may have any number of members.
+pub(super) fn few(attribute: &Attribute, count: usize) -> Result<(), ScimError> {
+    if count <= VALUES_MAX || attribute.name == "members" {
+        return Ok(());
+    }
+    let detail = format!("`{}` has more than {VALUES_MAX} values", attribute.name);
+    Err(ScimError::new(ScimKind::InvalidValue, detail))
 }
 
 /// One value, even of an attribute that has several.

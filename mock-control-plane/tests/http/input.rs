@@ -171,6 +171,15 @@ fn unknown_paths_and_methods() {
     assert!(answer.header("allow").contains("POST"), "{:?}", answer.headers);
     answer.problem(405);
     // Whatever is below SCIM's base is answered as SCIM does.
+    let token = format!("Bearer {}", plane.scim_token("Okta", None));
+    let post = |media: &str, body: &[u8]| {
+        let headers = [("authorization", token.as_str()), ("content-type", media)];
+        let answer = plane.send("POST", "/scim/v2/acme/Users", &headers, body);
+        assert_eq!(answer.header("content-type"), "application/scim+json");
+        answer.status
+    };
+    assert_eq!(post("application/scim+json", &vec![b' '; (4 << 20) + 1]), 413);
+    assert_eq!(post("text/plain", b"{}"), 415);
     let answer = plane.send("GET", "/scim/v2/acme/Users/.search", &[], b"");
     assert_eq!((answer.status, answer.header("content-type")), (405, "application/scim+json"));
     assert_eq!((answer.header("allow"), &answer.body["status"]), ("POST", &json!("405")));

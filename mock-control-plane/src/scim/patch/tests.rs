@@ -234,3 +234,21 @@ fn one_value_in_an_array_is_that_value() {
         check_refused(operation, ScimKind::InvalidValue);
     }
 }
+
+/// They are compared with each other, under the lock of everything.
+#[test]
+fn values_are_bounded_and_members_are_many() {
+    let emails = |from: usize, to: usize| -> Vec<Value> {
+        (from..to).map(|n| json!({ "value": format!("{n}@acme.com") })).collect()
+    };
+    let add = |emails: Vec<Value>| json!({ "op": "add", "path": "emails", "value": emails });
+    check_refused(json!([add(emails(0, 1001))]), ScimKind::InvalidValue);
+    check_refused(json!([add(emails(0, 600)), add(emails(600, 1200))]), ScimKind::InvalidValue);
+    let many =
+        |from: usize| (from..from + 5_000).map(|n| json!({ "value": format!("m{n}") })).collect::<Vec<_>>();
+    let members = |op: &str, from: usize| json!({ "op": op, "path": "members", "value": many(from) });
+    let all = [members("add", 0), members("add", 2_500), members("add", 0), members("remove", 2_500)];
+    let mut expected: Vec<String> = vec!["u1".to_owned(), "u2".to_owned()];
+    expected.extend((0..2_500).map(|n| format!("m{n}")));
+    check_members(json!(all), &expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
