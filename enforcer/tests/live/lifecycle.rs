@@ -205,10 +205,10 @@ fn an_instance_with_other_state_is_replaced_without_a_gap() {
     bad.run(Duration::from_millis(200));
     let bad = bad.finish();
     assert_eq!((app.anonymous(), app.requests(), bad.wrong), (0, 2, 0), "{bad:?}");
-    let held = world.config.pins.with_file_name(format!(
-        "{}-held",
-        world.config.pins.file_name().expect("a name").to_string_lossy()
-    ));
+    let held = world
+        .config
+        .pins
+        .with_file_name(format!("{}-held", world.config.pins.file_name().expect("a name").to_string_lossy()));
     assert!(!held.exists());
 }
 
