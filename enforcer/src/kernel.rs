@@ -155,13 +155,27 @@ impl Datapath {
     /// Makes the instance, or takes over the one that is pinned.
     ///
     /// Same programs: they are left alone. Other programs that keep the same state: each is replaced in one atomic
-    /// step, under live connections. Other state: [`KernelError::Incompatible`]; a fragment is removed first.
+    /// step, under live connections. Other state: the instance is made anew, and until the first [`Datapath::apply`] the
+    /// old one's guard drops everything that is sent to ports that it enforced; connections of before end. A fragment is
+    /// removed first.
     pub fn start(config: Config, records: Records) -> Result<Datapath, KernelError> {
         probe()?;
         let mut pins = Pins::lock(&config.pins)?;
         let found = match pins.found()? {
             Found::Fragment => {
                 attach::detach(&pins)?;
+                pins.remove()?;
+                pins = Pins::lock(&config.pins)?;
+                Found::Nothing
+            }
+            Found::Complete(marker) if marker.state != Marker::ours().state => {
+                if !attach::hold(&pins)? {
+                    return Err(KernelError::Incompatible {
+                        path: pins.dir().to_owned(),
+                        found: marker.name(),
+                        wanted: Marker::ours().name(),
+                    });
+                }
                 pins.remove()?;
                 pins = Pins::lock(&config.pins)?;
                 Found::Nothing
@@ -193,6 +207,7 @@ impl Datapath {
         self.shared().remember(&compiled);
         apply::apply(&self.maps, &compiled)?;
         sweep::uncontrolled(&self.maps, compiled.image.ports())?;
+        attach::release(&self.pins)?;
         self.shared().adopted(adopt::adopt(&self.maps, compiled.image.ports())?);
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
@@ -248,6 +263,7 @@ impl Datapath {
     pub fn detach(self) -> Result<(), KernelError> {
         let Datapath { pins, maps, responder, keeper, attached, .. } = self;
         attach::detach(&pins)?;
+        attach::release(&pins)?;
         drop((responder, keeper, attached, maps));
         pins.remove()
     }
@@ -259,6 +275,7 @@ impl Datapath {
         }
         let pins = Pins::lock(pins)?;
         attach::detach(&pins)?;
+        attach::release(&pins)?;
         pins.remove()?;
         Ok(true)
     }
@@ -318,13 +335,6 @@ fn adopt(config: &Config, pins: &Pins, found: &Marker) -> Result<(), KernelError
     let ours = Marker::ours();
     if *found == ours {
         return Ok(());
-    }
-    if found.state != ours.state {
-        return Err(KernelError::Incompatible {
-            path: pins.dir().to_owned(),
-            found: found.name(),
-            wanted: ours.name(),
-        });
     }
     let loaded = Loaded::load(&config.limits, Some(&pins.maps()))?;
     attach::replace(&loaded, pins)?;

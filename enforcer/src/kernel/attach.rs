@@ -5,7 +5,7 @@
 //! no connection enters a map that is about to lose its program; the guard last, so that what was controlled cannot
 //! be reached uncontrolled in between.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -73,6 +73,34 @@ pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
         done.map_err(|source| KernelError::at("replace the program of", &path, source))?;
     }
     loaded.pin_programs(pins.dir())
+}
+
+/// Takes everything off but the guard, for whose program nothing is under control any more: it drops all payload to the
+/// ports that enforce, until [`release`].
+///
+/// `false`: the instance has not what that takes, and stays as it is.
+pub(crate) fn hold(pins: &Pins) -> Result<bool, KernelError> {
+    let Ok(conns) = Map::open(&pins.maps().join("pc_conns")) else { return Ok(false) };
+    let (guard, held) = (pins.link("guard"), pins.held());
+    if conns.keys::<u64>().is_err() || !(guard.exists() || held.exists()) {
+        return Ok(false);
+    }
+    if guard.exists() {
+        pins::remove_file(&held)?;
+        fs::rename(&guard, &held).map_err(|source| KernelError::at("move", &guard, source))?;
+    }
+    // No new ones from here on.
+    pins::remove_file(&pins.link("sockops"))?;
+    for cookie in conns.keys::<u64>().map_err(KernelError::system("list pc_conns"))? {
+        conns.remove(&cookie).map_err(KernelError::system("delete from pc_conns"))?;
+    }
+    detach(pins)?;
+    Ok(true)
+}
+
+/// Lets go of a guard that was held.
+pub(crate) fn release(pins: &Pins) -> Result<(), KernelError> {
+    pins::remove_file(&pins.held())
 }
 
 /// Takes everything off, in the safe order; what is gone already is no error.

@@ -25,8 +25,13 @@ pub enum KernelError {
         /// The instance's directory.
         path: PathBuf,
     },
-    /// The instance in the kernel was made by programs that keep other state.
-    #[error("the instance {} holds {found}, this agent needs {wanted}; detach it first", path.display())]
+    /// The instance in the kernel was made by programs that keep other state, and in a way that this agent does not know.
+    #[error(
+        "the instance {} holds {found}, this agent needs {wanted}, and cannot end it without a gap: it goes on enforcing \
+         what it did. Start the agent of its version again, or end it (`portcullis agent --detach`) while no request \
+         can come",
+        path.display()
+    )]
     Incompatible {
         /// The instance's directory.
         path: PathBuf,

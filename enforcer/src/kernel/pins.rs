@@ -5,6 +5,7 @@
 //! <instance>/progs/<name>     every program
 //! <instance>/links/guard, …   the attachments to the cgroup
 //! <instance>/object-<hash>-state-<n>   written last: the instance is complete, and whose it is
+//! <instance>-held             the guard of an instance before, until this one has a configuration
 //! ```
 //!
 //! **Invariant:** only the holder of the lock changes an instance.
@@ -96,6 +97,13 @@ impl Pins {
     /// Where a link is pinned.
     pub(crate) fn link(&self, name: &str) -> PathBuf {
         self.dir.join("links").join(name)
+    }
+
+    /// Where the guard of an instance that was not taken over is pinned.
+    pub(crate) fn held(&self) -> PathBuf {
+        let mut name = self.dir.file_name().unwrap_or_default().to_owned();
+        name.push("-held");
+        self.dir.with_file_name(name)
     }
 
     /// What is there.

@@ -158,16 +158,74 @@ fn restarts_and_upgrades_under_load_let_nothing_pass() {
     assert_eq!((bad.wrong, good.wrong, good.lost), (0, 0, 0), "{bad:?} {good:?}");
 }
 
-#[test]
-fn an_instance_with_other_state_is_not_taken_over() {
-    need!(Bpf, BpfFs, Cgroup2);
-    let mut world = World::new("state");
+/// As if an agent with another layout of the state had made the instance.
+fn foreign(world: &mut World) {
     drop(world.datapath.take());
     let marker = marker(&world.config.pins);
     fs::remove_dir(world.config.pins.join(&marker)).expect("removing the marker");
     fs::create_dir(world.config.pins.join("object-0000000000000001-state-999")).expect("another marker");
+}
+
+/// An upgrade to other state: nothing passes between the end of the old instance and the new one's configuration.
+#[test]
+fn an_instance_with_other_state_is_replaced_without_a_gap() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("state");
+    let app = App::patient();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let token = world.role("reader");
+    let mut older = Client::connect(app.addr);
+    assert_eq!(older.ask(get("/a", Some(&token))).status, 200);
+    let bad = Load::start(&app, 3, vec![padded("/a")], 401);
+    bad.run(Duration::from_millis(200));
+    foreign(&mut world);
+    world.restart();
+    assert!(!world.datapath().adopted());
+    // No configuration yet: not even what would be allowed passes.
+    let read = app.requests();
+    older.timeout(Duration::from_millis(300));
+    assert!(older.try_send(get("/a", Some(&token))).is_err() || older.response().is_err());
+    let mut waiting = Client::connect(app.addr);
+    waiting.timeout(Duration::from_millis(300));
+    waiting.send(get("/a", Some(&token)));
+    assert!(waiting.response().is_err());
+    assert_eq!(app.requests(), read);
+    // The agent dies, and the next one finds it so.
+    world.restart();
+    assert!(world.datapath().adopted());
+    waiting = Client::connect(app.addr);
+    waiting.timeout(Duration::from_millis(300));
+    waiting.send(get("/a", Some(&token)));
+    assert!(waiting.response().is_err());
+
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    assert_eq!(once(app.addr, get("/a", Some(&token))).status, 200);
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+    assert!(older.try_send(get("/a", Some(&token))).is_err() || older.ends());
+    bad.run(Duration::from_millis(200));
+    let bad = bad.finish();
+    assert_eq!((app.anonymous(), app.requests(), bad.wrong), (0, 2, 0), "{bad:?}");
+    let held = world
+        .config
+        .pins
+        .with_file_name(format!("{}-held", world.config.pins.file_name().expect("a name").to_string_lossy()));
+    assert!(!held.exists());
+}
+
+/// One that is not even known well enough to be ended goes on as it is.
+#[test]
+fn an_instance_of_an_unknown_kind_goes_on_enforcing() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("unknown");
+    let app = App::patient();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    foreign(&mut world);
+    fs::remove_file(world.config.pins.join("maps/pc_conns")).expect("removing a pin");
     let refused = Datapath::start(world.config.clone(), Box::new(drop));
-    assert!(matches!(refused, Err(KernelError::Incompatible { .. })), "{refused:?}");
+    let error = refused.expect_err("another kind").to_string();
+    assert!(error.contains("state-999") && error.contains("--detach"), "{error}");
+    assert_eq!(once(app.addr, padded("/a")).status, 401);
+    assert_eq!((app.requests(), app.bytes().len()), (0, 0));
 }
 
 #[test]

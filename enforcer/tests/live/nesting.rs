@@ -237,7 +237,7 @@ pub fn pin_to(cpu: usize) {
 }
 
 /// A connection from an address of this host.
-pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let addr = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: port.to_be(),
