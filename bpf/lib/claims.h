@@ -292,8 +292,14 @@ PC_FN int pc_claim_token(struct pc_jwt *j)
 {
 	if (!j)
 		return -1;
-	u32 p = pc_json_space(j, j->pos), state = j->state;
+	u32 p = j->pos & PC_JM, state = j->state;
 	u8 c = j->json[p & PC_JM];
+
+	/* most tokens follow at once */
+	if (c <= ' ') {
+		p = pc_json_space(j, p);
+		c = j->json[p & PC_JM];
+	}
 	int e = p + 1;
 
 	if (state == PC_J_DONE)

@@ -3,8 +3,8 @@
  * The loops of RSA verification as BPF assembly; rsa.h has the argument, rsa_size.h the functions.
  *
  * Assembly, because clang keeps the sums in memory when a loop needs all ten registers.  Operands: c0 to c3 are the
- * columns' sums, a and b point to rows and columns, u, v, x, y are scratch; the rest is on the stack.  b points three
- * limbs below the first column's partner of the first row.  Offsets are in bytes.
+ * columns' sums, a and b point to rows and columns, u, v, x, y are scratch; the rest is on the stack.  b points so
+ * far below the first column's partner of the first row that no offset is negative.  Offsets are in bytes.
  */
 #ifndef PC_RSA_TILES_H
 #define PC_RSA_TILES_H
@@ -16,14 +16,23 @@
 #define PC_RSA_ROWS(row, o0, o1, o2, o3, o4) \
 	"%[u] = *(u64 *)(%[a] + " #row ")\n%[v] = *(u64 *)(%[a] + " #row " + 8)\n" \
 	PC_RSA_PAIR(c0, o1, o0) PC_RSA_PAIR(c1, o2, o1) PC_RSA_PAIR(c2, o3, o2) PC_RSA_PAIR(c3, o4, o3)
-/* left turns of four rows each, left > 0.  From half_ on it is two rows less. */
+/* left turns of four rows each, left > 0; b is three limbs below.  From half_ on it is two rows less. */
 #define PC_RSA_TURNS \
 	"tile_%=:\n" PC_RSA_ROWS(0, 16, 24, 32, 40, 48) \
 	"half_%=:\n" PC_RSA_ROWS(16, 0, 8, 16, 24, 32) \
 	"%[a] += 32\n%[b] += -32\n" \
 	"%[x] = *(u64 *)%[left]\n%[x] += -1\n*(u64 *)%[left] = %[x]\nif %[x] != 0 goto tile_%=\n"
-/* x times four rows, x > 0 */
-#define PC_RSA_TILE "*(u64 *)%[left] = %[x]\n" PC_RSA_TURNS
+/* x times four rows, x > 0, eight a turn; b is seven limbs below.  An odd x begins in the loop's middle, by way of
+ * PC_RSA_TILE_ODD at the end.
+ * VERIFIER: kernel 6.1 follows what stands behind a branch first, and that is the loop from its beginning; coming from the
+ * middle, it would take falling into it for a back-edge. */
+#define PC_RSA_TILE \
+	"%[y] = %[x]\n%[x] += 1\n%[x] >>= 1\n*(u64 *)%[left] = %[x]\n%[y] &= 1\nif %[y] != 0 goto odd_%=\n" \
+	"tile_%=:\n" PC_RSA_ROWS(0, 48, 56, 64, 72, 80) PC_RSA_ROWS(16, 32, 40, 48, 56, 64) \
+	"half_%=:\n" PC_RSA_ROWS(32, 16, 24, 32, 40, 48) PC_RSA_ROWS(48, 0, 8, 16, 24, 32) \
+	"%[a] += 64\n%[b] += -64\n" \
+	"%[x] = *(u64 *)%[left]\n%[x] += -1\n*(u64 *)%[left] = %[x]\nif %[x] != 0 goto tile_%=\n"
+#define PC_RSA_TILE_ODD "goto end_%=\nodd_%=:\n%[a] += -32\n%[b] += 32\ngoto half_%=\nend_%=:\n"
 /* d = the digit of the sum c, which becomes the carry */
 #define PC_RSA_DIGIT(c, d) \
 	"%[" #c "] += %[half]\n%[" #d "] = %[" #c "]\n%[" #d "] &= %[mask]\n%[" #d "] -= %[half]\n%[" #c "] s>>= %[bits]\n"
@@ -50,7 +59,7 @@
 	"*(u64 *)%[w] = %[a]\n*(u64 *)%[k] = %[a]\n" \
 	"%[x] = 0\n*(u64 *)%[carry] = %[x]\n*(u64 *)%[sum] = %[x]\n*(u64 *)%[turns] = %[x]\n" \
 	"block_%=:\n" PC_RSA_REDC_STARTS \
-	"%[b] = %[a]\n%[b] += %[n] - 24\n%[a] = *(u64 *)%[w]\n%[a] += %[q]\n" \
+	"%[b] = %[a]\n%[b] += %[n] - 56\n%[a] = *(u64 *)%[w]\n%[a] += %[q]\n" \
 	"%[x] = *(u64 *)%[turns]\nif %[x] == 0 goto corner_%=\n" PC_RSA_TILE \
 	"corner_%=:\n%[a] = *(u64 *)%[k]\n%[b] = *(u64 *)%[w]\n" \
 	PC_RSA_DIGIT(c0, u) "*(u64 *)(%[a] + %[q]) = %[u]\n%[c1] += %[c0]\n" \
@@ -62,7 +71,7 @@
 	PC_RSA_DIGIT(c3, y) "*(u64 *)(%[a] + %[q] + 24) = %[y]\n*(u64 *)%[carry] = %[c3]\n" \
 	"%[u] *= %[v]\n%[x] *= %[y]\n%[u] += %[x]\n%[x] = *(u64 *)%[sum]\n%[x] += %[u]\n*(u64 *)%[sum] = %[x]\n" \
 	"%[a] += 32\n*(u64 *)%[k] = %[a]\n" \
-	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n" PC_RSA_TILE_ODD
 /* The columns from R on, which are the result; turns counts down. */
 #define PC_RSA_REDC_HIGH \
 	"%[a] = *(u64 *)%[w]\n*(u64 *)%[k] = %[a]\n" \
@@ -70,14 +79,14 @@
 	"%[u] = *(u64 *)(%[a] + %[q])\n%[v] = *(u64 *)(%[a] + %[q] + 8)\n%[u] *= %[v]\n%[x] -= %[u]\n" \
 	"%[u] = *(u64 *)(%[a] + %[q] + 16)\n%[v] = *(u64 *)(%[a] + %[q] + 24)\n%[u] *= %[v]\n%[x] -= %[u]\n" \
 	"*(u64 *)%[sum] = %[x]\n" \
-	"%[a] += %[q]\n%[b] = *(u64 *)%[w]\n%[b] += %[n] - 24\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE \
+	"%[a] += %[q]\n%[b] = *(u64 *)%[w]\n%[b] += %[n] - 56\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE \
 	"%[a] = *(u64 *)%[k]\n" \
 	PC_RSA_DIGIT(c0, x) "*(u64 *)(%[a] + %[to]) = %[x]\n%[c1] += %[c0]\n" \
 	PC_RSA_DIGIT(c1, x) "*(u64 *)(%[a] + %[to] + 8) = %[x]\n%[c2] += %[c1]\n" \
 	PC_RSA_DIGIT(c2, x) "*(u64 *)(%[a] + %[to] + 16) = %[x]\n%[c3] += %[c2]\n" \
 	PC_RSA_DIGIT(c3, x) "*(u64 *)(%[a] + %[to] + 24) = %[x]\n*(u64 *)%[carry] = %[c3]\n" \
 	"%[a] += 32\n*(u64 *)%[k] = %[a]\n" \
-	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n" PC_RSA_TILE_ODD
 
 /* c = less the sums of neighbours: x is the rows' part, the rest is the columns' */
 #define PC_RSA_SQR_START(c, o) \
@@ -85,9 +94,7 @@
 	"%[" #c "] -= %[y]\n%[" #c "] -= %[x]\n"
 #define PC_RSA_SQR_STARTS \
 	PC_RSA_SQR_START(c0, 8) PC_RSA_SQR_START(c1, 16) PC_RSA_SQR_START(c2, 24) PC_RSA_SQR_START(c3, 32)
-/* x pairs of rows, x > 0.  An odd number begins in the loop's middle, by way of PC_RSA_ODD at the end.
- * VERIFIER: kernel 6.1 follows what stands behind a branch first, and that is the loop from its beginning; coming from the
- * middle, it would take falling into it for a back-edge. */
+/* x pairs of rows, x > 0, likewise by way of PC_RSA_ODD; four rows a turn, which is faster where there are fewer. */
 #define PC_RSA_TILE_OF_PAIRS \
 	"%[y] = %[x]\n%[x] += 1\n%[x] >>= 1\n*(u64 *)%[left] = %[x]\n" \
 	"%[y] &= 1\nif %[y] != 0 goto odd_%=\n" PC_RSA_TURNS
@@ -141,7 +148,7 @@
 	"%[x] = 0\n*(u64 *)%[carry] = %[x]\n*(u64 *)%[turns] = %[x]\n" \
 	"block_%=:\n%[a] = *(u64 *)%[k]\n%[b] = *(u64 *)%[w]\n%[x] = *(u64 *)(%[a] + %[p])\n" \
 	PC_RSA_MUL_STARTS("%[b] + %[ps]", "%[a] + %[ps]") \
-	"%[b] = %[a]\n%[b] += %[cols] - 24\n%[a] = *(u64 *)%[w]\n%[a] += %[rows]\n" \
+	"%[b] = %[a]\n%[b] += %[cols] - 56\n%[a] = *(u64 *)%[w]\n%[a] += %[rows]\n" \
 	"%[x] = *(u64 *)%[turns]\nif %[x] == 0 goto corner_%=\n" PC_RSA_TILE \
 	"corner_%=:\n%[a] = *(u64 *)%[w]\n%[b] = *(u64 *)%[k]\n" \
 	"%[u] = *(u64 *)(%[b] + %[rows])\n%[v] = *(u64 *)(%[b] + %[rows] + 8)\n" \
@@ -151,18 +158,18 @@
 	PC_RSA_BY(c2, 16, u) PC_RSA_BY(c2, 8, v) PC_RSA_BY(c2, 0, c0) PC_RSA_PUT(c2, 16) "%[c3] += %[c2]\n" \
 	PC_RSA_BY(c3, 24, u) PC_RSA_BY(c3, 16, v) PC_RSA_BY(c3, 8, c0) PC_RSA_BY(c3, 0, c1) PC_RSA_PUT(c3, 24) \
 	"*(u64 *)%[carry] = %[c3]\n%[b] += 32\n*(u64 *)%[k] = %[b]\n" \
-	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += 1\n*(u64 *)%[turns] = %[x]\nif %[x] != %[blocks] goto block_%=\n" PC_RSA_TILE_ODD
 /* The columns from R on; turns counts down. */
 #define PC_RSA_MUL_HIGH \
 	"%[a] = *(u64 *)%[w]\n*(u64 *)%[k] = %[a]\n" \
 	"block_%=:\n%[a] = *(u64 *)%[k]\n%[b] = *(u64 *)%[w]\n" \
 	"%[x] = *(u64 *)(%[b] + %[all])\n%[y] = *(u64 *)(%[a] + %[p])\n%[x] -= %[y]\n" \
 	PC_RSA_MUL_STARTS("%[a] + %[ps]", "%[b] + %[less]") \
-	"%[a] += %[rows]\n%[b] += %[cols] - 24\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE \
+	"%[a] += %[rows]\n%[b] += %[cols] - 56\n%[x] = *(u64 *)%[turns]\n" PC_RSA_TILE \
 	"%[b] = *(u64 *)%[k]\n" \
 	PC_RSA_PUT(c0, 0) "%[c1] += %[c0]\n" PC_RSA_PUT(c1, 8) "%[c2] += %[c1]\n" \
 	PC_RSA_PUT(c2, 16) "%[c3] += %[c2]\n" PC_RSA_PUT(c3, 24) \
 	"*(u64 *)%[carry] = %[c3]\n%[b] += 32\n*(u64 *)%[k] = %[b]\n" \
-	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n"
+	"%[x] = *(u64 *)%[turns]\n%[x] += -1\n*(u64 *)%[turns] = %[x]\nif %[x] != 0 goto block_%=\n" PC_RSA_TILE_ODD
 
 #endif
