@@ -89,8 +89,9 @@ pub(crate) fn hold(pins: &Pins) -> Result<bool, KernelError> {
         pins::remove_file(&held)?;
         fs::rename(&guard, &held).map_err(|source| KernelError::at("move", &guard, source))?;
     }
-    // No new ones from here on.
-    pins::remove_file(&pins.link("sockops"))?;
+    // No new ones from here on, and none that is being made.
+    detach_sockops(pins)?;
+    sys::wait_for_readers().map_err(KernelError::system("wait for the programs"))?;
     for cookie in conns.keys::<u64>().map_err(KernelError::system("list pc_conns"))? {
         conns.remove(&cookie).map_err(KernelError::system("delete from pc_conns"))?;
     }
@@ -105,7 +106,7 @@ pub(crate) fn release(pins: &Pins) -> Result<(), KernelError> {
 
 /// Takes everything off, in the safe order; what is gone already is no error.
 pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
-    pins::remove_file(&pins.link("sockops"))?;
+    detach_sockops(pins)?;
     for (map, program, kind) in SOCKET_PROGRAMS {
         let (Ok(map), Ok(program)) = (sys::open(&pins.maps().join(map)), sys::open(&pins.program(program)))
         else {
@@ -120,6 +121,15 @@ pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
     }
     pins::remove_file(&pins.link("egress"))?;
     pins::remove_file(&pins.link("guard"))
+}
+
+fn detach_sockops(pins: &Pins) -> Result<(), KernelError> {
+    let path = pins.link("sockops");
+    if let Ok(link) = sys::open(&path) {
+        let done = sys::link_detach(link.as_fd());
+        done.map_err(|source| KernelError::at("detach", &path, source))?;
+    }
+    pins::remove_file(&path)
 }
 
 fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {

@@ -23,6 +23,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
 
 /// Where a program is attached: `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -189,6 +190,13 @@ pub(crate) fn update_batch(
     };
     // SAFETY: `Map` passes `count` keys and values of the map's sizes; the kernel reads them and writes `count`.
     unsafe { bpf_mut(MAP_UPDATE_BATCH, &mut attr) }.map(drop).map_err(|error| (attr.count, error))
+}
+
+/// Detaches a link, at once: the removal of its last pin does so some time later.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = [number(link)];
+    // SAFETY: the attribute is the prefix of union bpf_attr that the command reads.
+    unsafe { bpf(LINK_DETACH, &attr) }.map(drop)
 }
 
 /// Returns when no run of a (non-sleepable) program that began before the call is still under way.
