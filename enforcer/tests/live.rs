@@ -7,6 +7,8 @@
 mod agent;
 #[path = "live/app.rs"]
 mod app;
+#[path = "live/bypass.rs"]
+mod bypass;
 #[path = "live/cache.rs"]
 mod cache;
 #[path = "live/candidate.rs"]

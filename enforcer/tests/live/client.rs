@@ -33,6 +33,15 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).expect("sending");
     }
 
+    /// Sends one byte as urgent data (RFC 9293 section 3.8.5).
+    pub fn send_urgent(&mut self, byte: u8) {
+        // SAFETY: the byte lives through the call, and it is one.
+        let sent = unsafe {
+            libc::send(self.stream.as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB | libc::MSG_NOSIGNAL)
+        };
+        assert_eq!(sent, 1, "{}", io::Error::last_os_error());
+    }
+
     /// Sends the last bytes of this side; the FIN is in the same segment.
     pub fn send_last(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();

@@ -1,8 +1,6 @@
 //! Restarts, upgrades, kills, pauses, detachment by others, other namespaces.
 
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -250,16 +248,6 @@ fn a_fragment_is_replaced() {
 }
 
 #[test]
-fn detachment_by_others_is_noticed() {
-    need!(Bpf, BpfFs, Cgroup2);
-    let world = World::new("detach");
-    assert_eq!(world.datapath().health().expect("health").missing, [] as [String; 0]);
-    detach_link(&world.config.pins.join("links/sockops")).expect("detaching");
-    let missing = world.datapath().health().expect("health").missing;
-    assert_eq!(missing, ["pc_sockops was detached from its cgroup"]);
-}
-
-#[test]
 fn a_detached_instance_leaves_nothing() {
     need!(Bpf, BpfFs, Cgroup2);
     let mut world = World::new("gone");
@@ -378,23 +366,4 @@ fn marker(pins: &Path) -> String {
         .flatten()
         .map(|e| e.file_name().to_string_lossy().into_owned());
     names.into_iter().find(|name| name.starts_with("object-")).expect("a marker")
-}
-
-/// BPF_LINK_DETACH of a pinned link: what somebody with root can do to us.
-fn detach_link(pin: &Path) -> io::Result<()> {
-    const OBJ_GET: libc::c_long = 7;
-    const LINK_DETACH: libc::c_long = 34;
-    let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes()).expect("no NUL");
-    let attr = [path.as_ptr() as u64, 0];
-    // SAFETY: the path outlives the call; the attribute is the prefix of union bpf_attr that OBJ_GET reads.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, attr.as_ptr(), size_of_val(&attr)) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call above made this descriptor and nothing else owns it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let attr = [link.as_raw_fd() as u32];
-    // SAFETY: an integer.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, attr.as_ptr(), size_of_val(&attr)) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
