@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use portcullis_token::mint::SigningKey;
 use portcullis_wire::{AccessLog, Bundle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Clone)]
 pub struct Plane {
@@ -35,6 +36,10 @@ pub struct State {
     pub endpoints: Vec<Value>,
     /// Questions that waited for a change and got one.
     pub pushed: usize,
+    /// Signs bundles; its public key is named in registrations.
+    pub signer: Option<SigningKey>,
+    /// Signs them in its place.
+    pub impostor: Option<SigningKey>,
 }
 
 impl Plane {
@@ -80,7 +85,9 @@ impl Plane {
         let path = head.split(' ').nth(1).unwrap_or_default();
         if path.ends_with("/agents/register") {
             assert!(head.contains("x-api-key: key"), "{head}");
-            return (201, String::new(), r#"{"agent_id": "a1", "agent_secret": "s1"}"#.into());
+            let key = state.signer.as_ref().map(|key| key.public_jwk("k"));
+            let answer = json!({ "agent_id": "a1", "agent_secret": "s1", "bundle_key": key });
+            return (201, String::new(), answer.to_string());
         }
         if path.starts_with("/issuer/") {
             state.keys_read += 1;
@@ -130,7 +137,7 @@ impl Plane {
             state.not_modified += 1;
             return (304, String::new(), String::new());
         }
-        (200, format!("ETag: {}\r\n", state.tag), state.bundle.clone())
+        (200, format!("ETag: {}\r\n{}", state.tag, state.signature()), state.bundle.clone())
     }
 
     pub fn serve(&self, bundle: &Bundle) {
@@ -146,5 +153,20 @@ impl Plane {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread panicked")
+    }
+}
+
+impl State {
+    /// The field with the signature over the bundle, if there is a key.
+    fn signature(&self) -> String {
+        let Some(key) = self.impostor.as_ref().or(self.signer.as_ref()) else { return String::new() };
+        let version = serde_json::from_str::<Value>(&self.bundle).map(|bundle| bundle["version"].clone());
+        let header = json!({
+            "alg": "ES256", "kid": "k", "typ": "portcullis-bundle+jws", "agent": "a1",
+            "version": version.unwrap_or_default(),
+        });
+        let whole = key.sign(&header.to_string(), &self.bundle);
+        let parts: Vec<&str> = whole.split('.').collect();
+        format!("Portcullis-Bundle-Signature: {}..{}\r\n", parts[0], parts[2])
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use portcullis_enforcer::agent::{Agent, AgentConfig, FollowConfig, Identity, PlaneConfig};
 use portcullis_testkit::{eventually, need};
+use portcullis_token::mint::SigningKey;
 use portcullis_wire::Mode;
 
 use crate::app::App;
@@ -94,4 +95,29 @@ fn the_agent_follows_the_control_plane_and_reports() {
     // The kernel answers by itself; a blocking server may close before the reply is out.
     assert!(client.response().map_or(true, |response| response.status == 401));
     assert_eq!(app.requests(), 1);
+}
+
+#[test]
+fn a_bundle_that_another_key_signed_leaves_the_kernel_as_it_is() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("signed");
+    let (plane, app) = (Plane::start(), App::local());
+    let key = || Some(SigningKey::generate_es256().expect("a key"));
+    plane.state().signer = key();
+    plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Enforce)]));
+    let agent = agent(&mut world, &plane);
+    assert_eq!((agent.status().generation, agent.status().error), (5, None));
+    // It would open the port.
+    plane.state().impostor = key();
+    plane.serve(&world.bundle(6, vec![]));
+    let error = agent.sync().expect_err("another key").to_string();
+    assert!(error.contains("not of the pinned key"), "{error}");
+    let status = agent.status();
+    assert!(status.generation == 5 && status.refused_signature > 0, "{status:?}");
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+    plane.state().impostor = None;
+    agent.sync().expect("the right key");
+    assert_eq!(agent.status().generation, 6);
+    assert_eq!(once(app.addr, get("/a", None)).status, 200);
+    agent.stop();
 }
