@@ -48,6 +48,7 @@ use map::Maps;
 use object::Loaded;
 use pins::{Found, Marker, Pins};
 use responder::Responder;
+use sweep::Covered;
 
 /// How an instance is run.
 #[derive(Clone, Debug)]
@@ -104,7 +105,10 @@ pub struct Datapath {
 
 /// Tries whether ports are under control.
 #[derive(Debug)]
-pub struct Prober(Arc<Maps>);
+pub struct Prober {
+    maps: Arc<Maps>,
+    cgroup: PathBuf,
+}
 
 /// How an instance is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -206,9 +210,10 @@ impl Datapath {
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
         apply::apply(&self.maps, &compiled)?;
-        sweep::uncontrolled(&self.maps, compiled.image.ports())?;
+        let covered = Covered::below(&self.config.cgroup);
+        sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
         attach::release(&self.pins)?;
-        self.shared().adopted(adopt::adopt(&self.maps, compiled.image.ports())?);
+        self.shared().adopted(adopt::adopt(&self.maps, &covered, compiled.image.ports())?);
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
             portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()
@@ -238,7 +243,7 @@ impl Datapath {
 
     /// What tells whether ports are under control. Trying takes time, and does not need the instance for that long.
     pub fn prober(&self) -> Prober {
-        Prober(self.maps.clone())
+        Prober { maps: self.maps.clone(), cgroup: self.config.cgroup.clone() }
     }
 
     /// Denials answered, answers that could not be sent, connections destroyed: by this process.
@@ -296,19 +301,19 @@ impl Prober {
     /// Whether a connection to `addr` comes under control, tried with one that carries nothing; in the network namespace
     /// of process `pid`, if given. `None`: nobody listens there.
     pub fn controls(&self, addr: SocketAddr, pid: Option<u32>) -> Result<Option<bool>, KernelError> {
-        live::controls(&self.0, addr, pid)
+        live::controls(&self.maps, addr, pid)
     }
 
     /// Connections to ports that only monitor of which nothing is read: they are older than the monitoring.
     pub fn unseen(&self) -> Result<usize, KernelError> {
-        let ports = self.0.get("pc_ports")?.keys::<u32>().map_err(KernelError::system("list pc_ports"))?;
+        let ports = self.maps.get("pc_ports")?.keys::<u32>().map_err(KernelError::system("list pc_ports"))?;
         let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
-        Ok(adopt::unseen(&self.0, ports)?.len())
+        Ok(adopt::unseen(&self.maps, &Covered::below(&self.cgroup), ports)?.len())
     }
 
     /// Connections that are observed although they are older than the monitoring of their port.
     pub fn adopted(&self) -> Result<usize, KernelError> {
-        Ok(adopt::adopted(&self.0)?.len())
+        Ok(adopt::adopted(&self.maps)?.len())
     }
 }
 

@@ -19,11 +19,16 @@ use portcullis_bpf::abi::{Conn, Port, conn_flag, conn_state, port_flag};
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
+use super::sweep::Covered;
 
 /// Adopts what can be adopted of ports that only monitor; the cookies.
-pub(crate) fn adopt(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec<u64>, KernelError> {
+pub(crate) fn adopt(
+    maps: &Maps,
+    covered: &Covered,
+    ports: impl Iterator<Item = u16>,
+) -> Result<Vec<u64>, KernelError> {
     let wanted: BTreeMap<u32, Connection> =
-        unseen(maps, ports)?.into_iter().filter(|c| c.inode != 0).map(|c| (c.inode, c)).collect();
+        unseen(maps, covered, ports)?.into_iter().filter(|c| c.inode != 0).map(|c| (c.inode, c)).collect();
     let mut adopted = Vec::new();
     if wanted.is_empty() {
         return Ok(adopted);
@@ -41,7 +46,11 @@ pub(crate) fn adopt(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec
 }
 
 /// Connections to ports that only monitor of which nothing is read.
-pub(crate) fn unseen(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Vec<Connection>, KernelError> {
+pub(crate) fn unseen(
+    maps: &Maps,
+    covered: &Covered,
+    ports: impl Iterator<Item = u16>,
+) -> Result<Vec<Connection>, KernelError> {
     let mut diag = Diag::default();
     let mut unseen = Vec::new();
     let (conns, protected) = (maps.get("pc_conns")?, maps.get("pc_ports")?);
@@ -51,7 +60,8 @@ pub(crate) fn unseen(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<Ve
         if about.is_none_or(|about| about.flags & port_flag::ENFORCE != 0) {
             continue;
         }
-        for connection in diag.connections(port).map_err(KernelError::system("list connections"))? {
+        let open = diag.connections(port).map_err(KernelError::system("list connections"))?;
+        for connection in open.into_iter().filter(|connection| covered.has(connection)) {
             let known = conns.get::<u64, Conn>(&connection.cookie);
             if known.map_err(KernelError::system("read pc_conns"))?.is_none() {
                 unseen.push(connection);

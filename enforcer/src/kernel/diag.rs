@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     pub cookie: u64,
     /// Number of the socket's file; 0: not known, or not accepted yet.
     pub inode: u32,
+    /// Id of the cgroup that the socket was made in; 0: not known.
+    pub cgroup: u64,
 }
 
 /// Netlink sockets by inode of their namespace.
@@ -44,6 +46,8 @@ const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 /// `inet_diag_msg.idiag_inode`
 const INODE: usize = 68;
+/// `INET_DIAG_CGROUP_ID`
+const CGROUP_ID: u16 = 21;
 /// Namespaces come and go: how long a list of them is used.
 const NAMESPACES_FOR: Duration = Duration::from_secs(1);
 
@@ -147,7 +151,7 @@ fn netlink() -> io::Result<OwnedFd> {
 }
 
 fn destroy(socket: &OwnedFd, connection: &Connection) -> io::Result<()> {
-    let Connection { local, peer, cookie, inode: _ } = *connection;
+    let Connection { local, peer, cookie, inode: _, cgroup: _ } = *connection;
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
     let mut request = header(SOCK_DESTROY, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, family);
     put_id(&mut request[HEADER + 8..], local, peer, cookie);
@@ -239,7 +243,20 @@ fn parse(message: &[u8]) -> Connection {
         peer: SocketAddr::new(address(20), port(2)),
         cookie: u64::from_ne_bytes(cookie),
         inode: number(message, INODE),
+        cgroup: attribute(&message[MESSAGE..], CGROUP_ID).map_or(0, u64::from_ne_bytes),
     }
+}
+
+/// Value of an attribute of eight bytes: `struct nlattr`, a length that counts itself, and a type.
+fn attribute(mut rest: &[u8], wanted: u16) -> Option<[u8; 8]> {
+    while let [l0, l1, t0, t1, ..] = *rest {
+        let (len, kind) = (usize::from(u16::from_ne_bytes([l0, l1])), u16::from_ne_bytes([t0, t1]));
+        if kind == wanted {
+            return rest.get(4..12)?.try_into().ok();
+        }
+        rest = rest.get(len.max(4).next_multiple_of(4)..)?;
+    }
+    None
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {

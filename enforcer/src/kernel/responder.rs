@@ -297,6 +297,7 @@ fn connection(reply: &Reply) -> Connection {
         peer: SocketAddr::new(address(reply.saddr), reply.sport),
         cookie: reply.cookie,
         inode: 0,
+        cgroup: 0,
     }
 }
 

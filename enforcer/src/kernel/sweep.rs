@@ -1,7 +1,11 @@
 //! Connections that must end: those that are older than the protection of their port, and websockets whose token is not
 //! good any more.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use portcullis_bpf::abi::{Conn, Port, Tunnel, conn_flag, port_flag};
 
@@ -9,9 +13,39 @@ use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
 
+/// The cgroups that an instance is about: others may use the same ports, in namespaces of their own.
+#[derive(Debug)]
+pub(crate) struct Covered(BTreeSet<u64>);
+
+// === impl Covered ===
+
+impl Covered {
+    /// Those at and below a directory, at this moment.
+    pub(crate) fn below(cgroup: &Path) -> Covered {
+        let (mut ids, mut left) = (BTreeSet::new(), vec![cgroup.to_owned()]);
+        // The id of a cgroup is the inode of its directory. Some go meanwhile.
+        while let Some(dir) = left.pop() {
+            ids.extend(fs::metadata(&dir).map(|about| about.ino()));
+            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+            let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            left.extend(below.map(|entry| entry.path()));
+        }
+        Covered(ids)
+    }
+
+    /// Whether a connection's socket is of one of them, or may be.
+    pub(crate) fn has(&self, connection: &Connection) -> bool {
+        connection.cgroup == 0 || self.0.contains(&connection.cgroup)
+    }
+}
+
 /// Destroys established connections to enforced ports that are not under control. Nothing that they send is read by the
 /// application any more (the guard sees to that); the reset tells both ends. How many there were.
-pub(crate) fn uncontrolled(maps: &Maps, ports: impl Iterator<Item = u16>) -> Result<usize, KernelError> {
+pub(crate) fn uncontrolled(
+    maps: &Maps,
+    covered: &Covered,
+    ports: impl Iterator<Item = u16>,
+) -> Result<usize, KernelError> {
     let mut diag = Diag::default();
     let mut destroyed = 0;
     for port in ports {
@@ -19,7 +53,7 @@ pub(crate) fn uncontrolled(maps: &Maps, ports: impl Iterator<Item = u16>) -> Res
             continue;
         }
         let open = diag.connections(port).map_err(KernelError::system("list connections"))?;
-        for connection in open {
+        for connection in open.into_iter().filter(|connection| covered.has(connection)) {
             let left = conn_flag::CONTROLLED | conn_flag::OUTGOING;
             if conn(maps, connection.cookie)?.is_none_or(|conn| conn.flags & left == 0) {
                 let done = diag.destroy(&connection).map_err(KernelError::system("destroy a connection"))?;
@@ -85,5 +119,6 @@ fn connection(cookie: u64, tunnel: &Tunnel) -> Connection {
         peer: SocketAddr::new(address(saddr), *sport),
         cookie,
         inode: 0,
+        cgroup: 0,
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::agent::AgentConfig;
-use portcullis_testkit::{NetNs, eventually, need};
+use portcullis_testkit::{NetNs, TestCgroup, eventually, need};
 use portcullis_wire::{Mode, Verdict};
 
 use crate::app::App;
@@ -219,6 +219,25 @@ fn an_adopted_connection_ends_when_its_port_enforces() {
     assert_eq!((app.requests(), blocking.requests()), (read, 1));
     assert_eq!(young.ask(get("/a", Some(&token))).status, 200);
     assert_eq!(young.ask(get("/a", None)).status, 401);
+}
+
+/// The same port in another cgroup, as of another container.
+#[test]
+fn connections_outside_of_the_cgroup_are_left_alone() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("inside");
+    let other = TestCgroup::new("beside").expect("cgroup");
+    let inside = other.enter_process().expect("entering");
+    let app = App::polling(LOCAL);
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(get("/a", None)).status, 200);
+    for mode in [Mode::Monitor, Mode::Enforce] {
+        world.apply(vec![policy(app.port(), mode)]);
+        assert_eq!(client.ask(get("/a", None)).status, 200);
+        assert_eq!(unseen(&world), 0);
+    }
+    assert_eq!(world.records().len(), 0);
+    drop(inside);
 }
 
 /// The guard and the programs end an adopted connection by themselves, whoever forgot to destroy it.
