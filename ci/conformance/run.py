@@ -16,35 +16,11 @@ HERE = pathlib.Path(__file__).parent
 BIN = pathlib.Path(sys.executable).parent
 
 
-def ask(url, headers, body, method="POST"):
+def ask(url, headers, body):
     headers = {"content-type": "application/json", **headers}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
-
-
-def things(url, manage, manager, scim):
-    """One of everything that paths name: what nobody made cannot be asked for. Name to identifier."""
-    directory = f"{url}/api/v1"
-    provisioner = {"authorization": f"Bearer {scim}"}
-    rule = {"method": "GET", "path_pattern": "/health"}
-    policy = {"name": "p", "port_match": 8080, "mode": "monitor", "default_action": "allow", "rules": [rule]}
-    org = ask(f"{directory}/orgs", manager, {"slug": "suite", "name": "Suite"})["id"]
-    user = ask(f"{directory}/users", manager, {"email": "path@acme.com", "org_id": org})["id"]
-    group = ask(f"{directory}/groups", manager, {"name": "path"})["id"]
-    role = ask(f"{directory}/roles", manager, {"name": "path", "permissions": ["read"]})["id"]
-    ask(f"{manage}/cloud/mappings", manager, {"group_id": group, "provider": "aws", "role": "r", "resource": "a"})
-    ask(f"{manage}/access/candidate", manager, {"name": "trial", "policies": [policy]}, "PUT")
-    return {
-        "ORG": org,
-        "USER": user,
-        "GROUP": group,
-        "ROLE": role,
-        "POLICY": ask(f"{manage}/access/policies", manager, policy)["id"],
-        "KID": ask(f"{manage}/keys", manager, {"alg": "ES256"})["kid"],
-        "SCIM_USER": ask(f"{url}/scim/v2/acme/Users", provisioner, {"userName": "path-scim@acme.com"})["id"],
-        "SCIM_GROUP": ask(f"{url}/scim/v2/acme/Groups", provisioner, {"displayName": "path-scim"})["id"],
-    }
 
 
 def main():
@@ -76,8 +52,6 @@ def main():
             "PLANE_SCIM_TOKEN": scim,
             "SCIM_CLI_HEADERS": f"Authorization: Bearer {scim}",
         }
-        for name, identifier in things(url, manage, manager, scim).items():
-            environment[f"PLANE_{name}"] = identifier
         suites = [
             ("scim2-tester", [BIN / "scim2", "--url", f"{url}/scim/v2/acme", "test"]),
             (
