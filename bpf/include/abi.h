@@ -231,9 +231,11 @@ enum pc_state {
 
 enum {
 	PC_CONN_CONTROLLED = 1, /* its socket is in pc_socks: every byte meets the verdict program */
-	PC_CONN_SWITCHED = 2, /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
+	PC_CONN_SWITCHED =
+		2, /* PC_ST_OPAQUE because it speaks websocket by a rule, not because it was lost */
 	PC_CONN_OUTGOING = 4, /* opened by a process of this host, from a protected port: left alone */
-	PC_CONN_ADOPTED = 8   /* older than the monitoring of its port: observed, and ended when the port enforces */
+	PC_CONN_ADOPTED =
+		8 /* older than the monitoring of its port: observed, and ended when the port enforces */
 };
 
 /* In pc_conn.pending: the last of the replies on their way must close the connection. */
@@ -253,8 +255,8 @@ enum {
  * ones of adopted connections. */
 struct pc_conn {
 	u64 remain; /* bytes of body or chunk left */
-	u64 until;  /* Unix seconds from which on a connection that switched to websocket passes nothing; 0 = no bound */
-	u32 state;  /* enum pc_state */
+	u64 until; /* Unix seconds from which on a connection that switched to websocket passes nothing; 0 = no bound */
+	u32 state; /* enum pc_state */
 	u32 flags;
 	u32 denied;  /* the request in hand was denied: its body is dropped */
 	u32 exp_seq; /* TCP sequence number that comes next */

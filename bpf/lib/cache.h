@@ -20,7 +20,8 @@
 
 #include "jwt.h"
 
-_Static_assert(PC_CACHED_TOKEN_MAX == PC_TOKEN_MAX, "every valid token is kept, so each costs one signature check");
+_Static_assert(PC_CACHED_TOKEN_MAX == PC_TOKEN_MAX,
+	       "every valid token is kept, so each costs one signature check");
 
 struct pc_cache_key {
 	u64 w[2];
