@@ -23,8 +23,9 @@ use crate::world::{World, policy};
 #[test]
 fn an_urgent_byte_is_read_where_it_is_decided() {
     need!(Bpf, BpfFs, Cgroup2);
-    for app in [App::patient(), App::nonblocking()] {
+    for app in [App::patient, App::nonblocking] {
         let mut world = World::new("urgent");
+        let app = app();
         world.apply(vec![policy(app.port(), Mode::Enforce)]);
         for (path, allowed) in [("/health", true), ("/healthh", false), ("/secret", false)] {
             let request = get(path, None);
@@ -46,7 +47,9 @@ fn an_urgent_byte_is_read_where_it_is_decided() {
             }
         }
         let records = world.records();
-        assert!(records.iter().all(|record| (record.path == "/health") == (record.decision == Verdict::Allow)));
+        assert!(
+            records.iter().all(|record| (record.path == "/health") == (record.decision == Verdict::Allow))
+        );
     }
 }
 
@@ -92,11 +95,14 @@ fn each_program_that_was_taken_away_is_named() {
     assert_eq!(app.bytes(), b"");
     detach_link(&pins.join("links/egress")).expect("detaching");
     detach_link(&pins.join("links/guard")).expect("detaching");
-    let of_cgroup = ["pc_guard", "pc_egress", "pc_sockops"].map(|name| format!("{name} was detached from its cgroup"));
+    let of_cgroup =
+        ["pc_guard", "pc_egress", "pc_sockops"].map(|name| format!("{name} was detached from its cgroup"));
     assert_eq!(missing(&world), of_cgroup);
     const STREAM_VERDICT: u32 = 5;
     const SKB_VERDICT: u32 = 38;
-    for (map, program, kind) in [("pc_socks", "pc_entry", STREAM_VERDICT), ("pc_injectors", "pc_inject", SKB_VERDICT)] {
+    for (map, program, kind) in
+        [("pc_socks", "pc_entry", STREAM_VERDICT), ("pc_injectors", "pc_inject", SKB_VERDICT)]
+    {
         detach_program(&pins, map, program, kind).expect("detaching");
         let said = format!("{program} was detached from {map}");
         assert!(missing(&world).contains(&said), "{said}: {:?}", missing(&world));
@@ -116,7 +122,8 @@ fn a_source_of_forged_tokens_is_answered_503_and_others_are_not() {
         let token = world.token(json!({ "jti": format!("forged-{n}") }));
         let (signed, _) = token.rsplit_once('.').expect("a token");
         // Of another text: each is new to the programs and takes a whole verification.
-        let (_, signature) = world.role("other").rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("one");
+        let (_, signature) =
+            world.role("other").rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("one");
         get("/a", Some(&format!("{signed}.{signature}")))
     };
     let from = |source: [u8; 4]| {

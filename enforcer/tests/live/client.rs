@@ -37,7 +37,12 @@ impl Client {
     pub fn send_urgent(&mut self, byte: u8) {
         // SAFETY: the byte lives through the call, and it is one.
         let sent = unsafe {
-            libc::send(self.stream.as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB | libc::MSG_NOSIGNAL)
+            libc::send(
+                self.stream.as_raw_fd(),
+                (&raw const byte).cast(),
+                1,
+                libc::MSG_OOB | libc::MSG_NOSIGNAL,
+            )
         };
         assert_eq!(sent, 1, "{}", io::Error::last_os_error());
     }

@@ -1,12 +1,13 @@
 //! Restarts, upgrades, kills, pauses, detachment by others, other namespaces.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs, io};
+use std::{env, fs};
 
 use portcullis_enforcer::kernel::{Datapath, KernelError};
 use portcullis_testkit::{NetNs, eventually, need};
