@@ -238,6 +238,13 @@ enum {
 		8 /* older than the monitoring of its port: observed, and ended when the port enforces */
 };
 
+/* Responses that the application owes.  How many of several it has written cannot be told, so from the first request on
+ * that did not wait for the response before it, a denied one has no place that is certain. */
+enum {
+	PC_OWED = 1, /* a request was passed */
+	PC_OWED_MORE = 2 /* one was passed while the response to another was owed */
+};
+
 /* In pc_conn.pending: the last of the replies on their way must close the connection. */
 #define PC_PENDING_CLOSE 0x80000000u
 
@@ -263,7 +270,7 @@ struct pc_conn {
 	u32 skbs;    /* buffers seen */
 	u32 slot;    /* scratch slot + 1 while a run is under way */
 	u32 requests;
-	u32 owed; /* a request was passed; pass_wseq holds the write_seq of that moment */
+	u32 owed; /* PC_OWED*; pass_wseq holds the write_seq of the moment at which a request was last passed */
 	u32 pass_wseq;
 	u32 deny_wseq;    /* write_seq at the first denial that is not answered yet */
 	u32 pending;      /* replies asked of the agent, not yet injected, and PC_PENDING_CLOSE */

@@ -104,6 +104,7 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	u32 copied_seq;
+	u32 snd_una;
 	u32 write_seq;
 	_Bool is_mptcp;
 };

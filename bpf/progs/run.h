@@ -519,11 +519,21 @@ static __always_inline void pc_overrule(struct pc_slot *s)
 	}
 }
 
+/*
+ * Whether the client may lack a part of the response to the request that was passed last: the application has not written
+ * since, or the client has not acknowledged all that was written.  A client that waits for a response acknowledges all of
+ * it with its next request: TCP has seen that acknowledgement before the programs see the request.
+ */
+static __always_inline int pc_response_owed(struct pc_conn *conn, struct tcp_sock *tp)
+{
+	return !tp || tp->write_seq == conn->pass_wseq || tp->snd_una != tp->write_seq;
+}
+
 static __always_inline int pc_finish_denied(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
 					    struct tcp_sock *tp)
 {
 	/* The reply would overtake the response that the application still owes: never interleave. */
-	if (!s->run.reply_due && conn->owed && (!tp || tp->write_seq == conn->pass_wseq)) {
+	if (!s->run.reply_due && (conn->owed == PC_OWED_MORE || (conn->owed && pc_response_owed(conn, tp)))) {
 		pc_event_flush(skb, s, conn);
 		return pc_kill(skb, s, conn);
 	}
@@ -565,10 +575,12 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 		if (s->run.withhold && !s->run.withhold_at)
 			return pc_head_withhold(skb, s, conn);
 		/* With its body too: what was written before the request's end (100 Continue) is not its response. */
-		if (s->run.passed_head || s->run.passed_body) {
-			conn->owed = 1;
+		if (s->run.passed_head && conn->owed != PC_OWED_MORE)
+			conn->owed = s->run.messages > 1 || (conn->owed && pc_response_owed(conn, tp)) ?
+					     PC_OWED_MORE :
+					     PC_OWED;
+		if (s->run.passed_head || s->run.passed_body)
 			conn->pass_wseq = tp ? tp->write_seq : 0;
-		}
 		pc_event_flush(skb, s, conn);
 		if (s->run.withhold) {
 			PC_COUNT_N(passed_bytes, s->run.withhold_at);

@@ -43,6 +43,9 @@ pub struct Connection {
     following: Following,
     /// A request was passed and the application has written nothing since.
     owed: bool,
+    /// A request was passed while the response to another was owed. How many responses the application has written since
+    /// is not known any more, and so not where the answer to a denied request would come.
+    pipelined: bool,
     /// A request was decided, or refused.
     used: bool,
 }
@@ -148,6 +151,7 @@ impl Connection {
             stream: Stream::new(),
             following: Following::Reading,
             owed: false,
+            pipelined: false,
             used: false,
         }
     }
@@ -331,10 +335,14 @@ impl<'a> Run<'a> {
     fn end(mut self) -> Handled {
         let fate = match self.so_far {
             SoFar::Pass => {
+                self.connection.pipelined |=
+                    self.passes_head && (self.connection.owed || self.records.len() > 1);
                 self.connection.owed |= self.passes_head;
                 Fate::Pass
             }
-            SoFar::Answer(record) if !self.connection.owed => self.answer(record),
+            SoFar::Answer(record) if !self.connection.owed && !self.connection.pipelined => {
+                self.answer(record)
+            }
             SoFar::Answer(_) | SoFar::Destroy => Fate::Destroy,
         };
         if fate == Fate::Destroy {

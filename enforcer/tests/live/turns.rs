@@ -141,6 +141,36 @@ fn answers_never_come_out_of_turn() {
     assert!(whole >= 10, "{whole} of 100 in full");
 }
 
+/// Which of the responses that the application owed it has written is not to be told from outside.
+#[test]
+fn behind_requests_that_did_not_wait_nothing_is_answered() {
+    need!(Bpf, BpfFs, Cgroup2);
+    for kind in [Manner::default(), Manner { patient: true, nonblocking: true, ..Manner::default() }] {
+        let mut world = World::new("didnotwait");
+        let app = App::mannered(Manner { pause: PAUSE, ..kind });
+        world.apply(vec![policy(app.port(), Mode::Enforce)]);
+        let token = world.role("reader");
+        let (good, slow, bad) = (get("/a", Some(&token)), get("/slow", Some(&token)), get("/a", None));
+        for together in [true, false] {
+            let mut client = Client::connect(app.addr);
+            if together {
+                client.send(format!("{good}{slow}"));
+            } else {
+                client.send(&good);
+                client.send(&slow);
+            }
+            assert_eq!(client.response().expect("the first response").status, 200);
+            client.send(&bad);
+            let next = client.response().map(|response| response.status);
+            assert!(
+                next.as_ref().map_or(true, |status| *status == 200),
+                "{next:?} before the second response"
+            );
+        }
+        assert_eq!(app.anonymous(), 0);
+    }
+}
+
 /// An allowed request arrives while the answer to a denied one is being injected: it is answered in its turn, or the
 /// connection ends. Nobody is left waiting.
 #[test]

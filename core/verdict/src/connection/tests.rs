@@ -152,6 +152,31 @@ fn an_answer_never_overtakes_a_response() {
 }
 
 #[test]
+fn behind_requests_that_did_not_wait_nothing_is_answered() {
+    // In one segment, in two, and behind the end of a body.
+    let (first, rest) = (post("/open/a", "hello"), good());
+    let (begin, end) = first.split_at(first.len() - 1);
+    for segments in
+        [vec![good() + &good()], vec![good(), good()], vec![begin.to_owned(), end.to_owned() + &rest]]
+    {
+        let mut wire = Wire::new(Mode::Enforce);
+        for segment in &segments[..segments.len() - 1] {
+            assert_eq!(wire.send(segment.clone()), "pass");
+        }
+        assert_eq!(wire.exchange(segments[segments.len() - 1].clone()), "pass");
+        assert_eq!(wire.exchange(good()), "pass");
+        assert_eq!(wire.send(bad()), "destroy");
+    }
+    // Those that waited are no obstacle, nor is a body that comes in pieces.
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!(
+        [wire.exchange(good()), wire.send(begin.to_owned()), wire.exchange(end.to_owned())],
+        ["pass"; 3]
+    );
+    assert_eq!([wire.exchange(good()), wire.send(bad())], ["pass", "401"]);
+}
+
+#[test]
 fn requests_that_are_allowed_may_share_a_segment() {
     let mut wire = Wire::new(Mode::Enforce);
     assert_eq!(wire.send(good() + &post("/open/b", "body") + &good()), "pass");
