@@ -241,7 +241,7 @@ enum {
 /* Responses that the application owes.  How many of several it has written cannot be told, so from the first request on
  * that did not wait for the response before it, a denied one has no place that is certain. */
 enum {
-	PC_OWED = 1, /* a request was passed */
+	PC_OWED = 1,     /* a request was passed */
 	PC_OWED_MORE = 2 /* one was passed while the response to another was owed */
 };
 

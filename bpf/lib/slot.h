@@ -184,7 +184,7 @@ struct pc_run {
 	u32 back;        /* bytes of a head that were withheld and stand at the front of this buffer again */
 	u32 withhold;    /* 1: the application must not get the buffer's bytes from withhold_at on */
 	u32 withhold_at;
-	u32 tunnel;      /* pc_slot.tunnel is that of a request in this buffer: keep it */
+	u32 tunnel; /* pc_slot.tunnel is that of a request in this buffer: keep it */
 };
 
 struct pc_slot {

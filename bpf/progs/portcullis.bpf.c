@@ -53,7 +53,8 @@ static __always_inline struct pc_slot *pc_slot_of(struct pc_conn *conn)
 }
 
 /* Starts a run: what was configured at this moment decides every request of the buffer. */
-static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 back)
+static __always_inline void pc_run_start(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn,
+					 u32 back)
 {
 	u32 zero = 0;
 	u64 *active = bpf_map_lookup_elem(&pc_active, &zero);
@@ -170,8 +171,8 @@ static __always_inline int pc_unreadable(struct __sk_buff *skb, struct pc_conn *
 	u32 key = skb->local_port;
 
 	/* what was withheld would be missing in front */
-	if (conn->pending || conn->withheld || conn->state == PC_ST_POISON || !bpf_map_lookup_elem(&pc_ports, &key) ||
-	    pc_enforces_now(skb))
+	if (conn->pending || conn->withheld || conn->state == PC_ST_POISON ||
+	    !bpf_map_lookup_elem(&pc_ports, &key) || pc_enforces_now(skb))
 		return pc_kill(skb, 0, conn);
 	conn->state = PC_ST_OPAQUE;
 	conn->torn = 0;

@@ -576,9 +576,9 @@ static __always_inline int pc_finish(struct __sk_buff *skb, struct pc_slot *s, s
 			return pc_head_withhold(skb, s, conn);
 		/* With its body too: what was written before the request's end (100 Continue) is not its response. */
 		if (s->run.passed_head && conn->owed != PC_OWED_MORE)
-			conn->owed = s->run.messages > 1 || (conn->owed && pc_response_owed(conn, tp)) ?
-					     PC_OWED_MORE :
-					     PC_OWED;
+			conn->owed = s->run.messages > 1 || (conn->owed && pc_response_owed(conn, tp))
+					     ? PC_OWED_MORE
+					     : PC_OWED;
 		if (s->run.passed_head || s->run.passed_body)
 			conn->pass_wseq = tp ? tp->write_seq : 0;
 		pc_event_flush(skb, s, conn);

@@ -169,10 +169,7 @@ fn behind_requests_that_did_not_wait_nothing_is_answered() {
     }
     // Those that waited are no obstacle, nor is a body that comes in pieces.
     let mut wire = Wire::new(Mode::Enforce);
-    assert_eq!(
-        [wire.exchange(good()), wire.send(begin.to_owned()), wire.exchange(end.to_owned())],
-        ["pass"; 3]
-    );
+    assert_eq!([wire.exchange(good()), wire.send(begin), wire.exchange(end)], ["pass"; 3]);
     assert_eq!([wire.exchange(good()), wire.send(bad())], ["pass", "401"]);
 }
 
