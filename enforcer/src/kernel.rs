@@ -260,8 +260,7 @@ impl Datapath {
 
     /// Moves the time that the programs see, ns relative to the machine's clock.
     pub fn set_clock_offset(&self, offset_ns: i64) -> Result<(), KernelError> {
-        self.shared().set_offset(offset_ns);
-        clock::publish(&self.maps, clock::boot_to_unix_ns(offset_ns))
+        self.shared().set_offset(&self.maps, offset_ns)
     }
 
     /// Ends enforcement: programs detached in the safe order, pins removed.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -35,7 +35,8 @@ pub(crate) struct Shared {
     stop: AtomicBool,
     /// Times that the ring was found empty.
     rounds: AtomicU64,
-    offset_ns: AtomicI64,
+    /// Held while the clock is published, so that the last offset is also the one that the programs have.
+    offset_ns: Mutex<i64>,
     /// Cookies of adopted connections that were open when they were last looked at.
     adopted: Mutex<Vec<u64>>,
     tables: Mutex<BTreeMap<u64, Arc<Compiled>>>,
@@ -79,7 +80,7 @@ impl Keeper {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
-            offset_ns: AtomicI64::new(config.clock_offset_ns),
+            offset_ns: Mutex::new(config.clock_offset_ns),
             adopted: Mutex::new(adopt::adopted(maps)?),
             tables: Mutex::new(BTreeMap::new()),
         });
@@ -150,12 +151,19 @@ impl Shared {
 
     /// Unix seconds, as the programs see the time.
     pub(crate) fn now_s(&self) -> u64 {
-        let now_ns = clock::boot_ns() + clock::boot_to_unix_ns(self.offset_ns.load(Ordering::Acquire));
+        let now_ns = clock::boot_ns() + clock::boot_to_unix_ns(*self.offset());
         u64::try_from(now_ns / 1_000_000_000).unwrap_or(0)
     }
 
-    pub(crate) fn set_offset(&self, offset_ns: i64) {
-        self.offset_ns.store(offset_ns, Ordering::Release);
+    /// Tells the programs another time.
+    pub(crate) fn set_offset(&self, maps: &Maps, offset_ns: i64) -> Result<(), KernelError> {
+        let mut offset = self.offset();
+        *offset = offset_ns;
+        clock::publish(maps, clock::boot_to_unix_ns(offset_ns))
+    }
+
+    fn offset(&self) -> MutexGuard<'_, i64> {
+        self.offset_ns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tables(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Compiled>>> {
@@ -220,7 +228,8 @@ impl Worker {
 
     fn publish_clock(&mut self) {
         self.clock_read = Instant::now();
-        let now = clock::boot_to_unix_ns(self.shared.offset_ns.load(Ordering::Acquire));
+        let offset = self.shared.offset();
+        let now = clock::boot_to_unix_ns(*offset);
         if (now - self.boot_to_unix_ns).abs() < CLOCK_NOISE_NS {
             return;
         }
