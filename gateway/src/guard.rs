@@ -160,7 +160,7 @@ impl<S: Socket> Guard<S> {
     fn judge(&mut self, segment: &[u8]) {
         let rules = self.shared.rules();
         if !self.lane.is_owed() {
-            self.judge.application_wrote();
+            self.judge.responses_given();
         }
         let begin = Instant::now();
         let now = self.shared.now();

@@ -84,9 +84,9 @@ impl Judge {
     }
 
     /// Every response that was owed has been given, and none of them switched the protocol: then nothing more is judged.
-    pub(crate) fn application_wrote(&mut self) {
+    pub(crate) fn responses_given(&mut self) {
         if let Some(model) = &mut self.model {
-            model.application_wrote(b"");
+            model.responses_given();
         }
     }
 

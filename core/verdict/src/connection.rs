@@ -184,6 +184,13 @@ impl Connection {
         }
     }
 
+    /// Every response that was owed has been given: for who reads the responses and knows. None of them has switched the
+    /// protocol.
+    pub fn responses_given(&mut self) {
+        self.application_wrote(b"");
+        self.pipelined = false;
+    }
+
     /// Whether nothing passes any more, in either direction.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -219,7 +219,10 @@ async fn a_plane_that_is_gone_leaves_the_last_configuration_or_none() {
     let plane = Plane::start(bundle(7, addr)).await;
     let at = plane.app.addr;
     // Without anything in force nothing is let through.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that nobody else gets the port, and not listening.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let gone = nobody.local_addr().unwrap();
     let empty = Gateway::start(config(gone, addr, keep)).await.unwrap();
     assert_eq!(statuses(&empty, &["/open/a"]).await, ["503"]);
     assert!(empty.status().error.is_some());

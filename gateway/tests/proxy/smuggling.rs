@@ -128,6 +128,13 @@ async fn a_denied_request_behind_an_owed_response_waits_for_it() {
     assert_eq!(client.response(false).await.unwrap().what, "200");
     assert_eq!(client.ask(request("GET /closed/a", &[])).await.what, "401");
     assert_eq!(client.ask(request("GET /open/b", &[])).await.what, "200");
+    // Who reads the responses knows when all have been given.
+    client.send(request("GET /open/a", &[]) + &request("GET /open/b", &[])).await;
+    for _ in 0..2 {
+        assert_eq!(client.response(false).await.unwrap().what, "200");
+    }
+    assert_eq!(client.ask(request("GET /closed/a", &[])).await.what, "401");
+    assert_eq!(client.ask(request("GET /open/a", &[])).await.what, "200");
 }
 
 #[tokio::test]

@@ -167,6 +167,11 @@ fn behind_requests_that_did_not_wait_nothing_is_answered() {
         assert_eq!(wire.exchange(good()), "pass");
         assert_eq!(wire.send(bad()), "destroy");
     }
+    // Who knows that all responses were given may say so.
+    let mut wire = Wire::new(Mode::Enforce);
+    assert_eq!([wire.send(good() + &good()), wire.send(good())], ["pass", "pass"]);
+    wire.connection.responses_given();
+    assert_eq!(wire.send(bad()), "401");
     // Those that waited are no obstacle, nor is a body that comes in pieces.
     let mut wire = Wire::new(Mode::Enforce);
     assert_eq!([wire.exchange(good()), wire.send(begin), wire.exchange(end)], ["pass"; 3]);
