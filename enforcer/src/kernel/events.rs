@@ -55,6 +55,8 @@ struct Worker {
     diag: Diag,
     heads: Heads,
     head_within: Duration,
+    /// The second for which websockets were last looked at.
+    tunnels_at_s: u64,
 }
 
 /// Generations of which the tables are kept: events come a little later than the change.
@@ -97,6 +99,7 @@ impl Keeper {
             diag: Diag::default(),
             heads: Heads::default(),
             head_within: config.head_within,
+            tunnels_at_s: 0,
         };
         worker.publish_clock();
         let poll = config.poll;
@@ -217,11 +220,16 @@ impl Worker {
         }
     }
 
-    /// What time ends: heads that do not become complete, websockets whose token has expired, and what is kept of adopted connections.
+    /// What time ends: heads that do not become complete, websockets whose token has expired, and what is kept of adopted
+    /// connections.
     fn sweep(&mut self) -> Result<(), KernelError> {
         self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within)?;
+        // Tokens expire with a second, and there may be many.
         let now_s = self.shared.now_s();
-        sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
+        if now_s != self.tunnels_at_s {
+            self.tunnels_at_s = now_s;
+            sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
+        }
         let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         adopt::forget(&self.maps, &mut adopted)
     }
