@@ -20,13 +20,13 @@
 
 #define PC_O_NONBLOCK 04000 /* x86 and arm64 */
 
-/* Whether reads of the socket block. */
+/* Whether reads of the socket block, or may. */
 static __always_inline int pc_reads_block(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
 
-	return tp && !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & PC_O_NONBLOCK);
+	return !tp || !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & PC_O_NONBLOCK);
 }
 
 /* Moves the start of the buffer by n bytes, at most PC_HEAD_MAX: down for what is put back (grow), up for what is taken

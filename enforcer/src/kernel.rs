@@ -213,12 +213,12 @@ impl Datapath {
         let covered = Covered::below(&self.config.cgroup);
         sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
         attach::release(&self.pins)?;
-        self.shared().adopted(adopt::adopt(&self.maps, &covered, compiled.image.ports())?);
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
             portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()
         };
         sweep::tunnels(&self.maps, &mut Diag::default(), good)?;
+        self.shared().adopted(adopt::adopt(&self.maps, &covered, compiled.image.ports())?);
         Ok(())
     }
 

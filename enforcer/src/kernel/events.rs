@@ -223,13 +223,14 @@ impl Worker {
     /// What time ends: heads that do not become complete, websockets whose token has expired, and what is kept of adopted
     /// connections.
     fn sweep(&mut self) -> Result<(), KernelError> {
-        self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within)?;
+        let heads = self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within);
         // Tokens expire with a second, and there may be many.
         let now_s = self.shared.now_s();
         if now_s != self.tunnels_at_s {
             self.tunnels_at_s = now_s;
             sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
         }
+        heads?;
         let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         adopt::forget(&self.maps, &mut adopted)
     }

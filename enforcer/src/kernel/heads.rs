@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
-use super::sweep::{conn, enforces};
+use super::sweep::{Ended, conn, enforces};
 
 /// When the parts of heads in `pc_heads` were first seen.
 #[derive(Debug, Default)]
@@ -47,12 +47,11 @@ impl Heads {
                 overdue.push(cookie);
             }
         }
-        let mut destroyed = 0;
+        let mut ended = Ended::default();
         for connection in self.open(maps, diag, &overdue)? {
-            let done = diag.destroy(&connection).map_err(KernelError::system("destroy a connection"))?;
-            destroyed += usize::from(done);
+            ended.note(diag.destroy(&connection));
         }
-        Ok(destroyed)
+        ended.count()
     }
 
     /// The connections of these cookies, as far as their ports enforce.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use portcullis_bpf::abi::{Conn, Port, Tunnel, conn_flag, port_flag};
+use portcullis_bpf::abi::{Conn, Port, Tunnel, conn_flag, conn_state, port_flag};
 
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
@@ -41,13 +42,16 @@ impl Covered {
 
 /// Destroys established connections to enforced ports that are not under control. Nothing that they send is read by the
 /// application any more (the guard sees to that); the reset tells both ends. How many there were.
+///
+/// # Errors
+/// The first failure; the others are still destroyed.
 pub(crate) fn uncontrolled(
     maps: &Maps,
     covered: &Covered,
     ports: impl Iterator<Item = u16>,
 ) -> Result<usize, KernelError> {
     let mut diag = Diag::default();
-    let mut destroyed = 0;
+    let mut ended = Ended::default();
     for port in ports {
         if !enforces(maps, port)? {
             continue;
@@ -56,34 +60,60 @@ pub(crate) fn uncontrolled(
         for connection in open.into_iter().filter(|connection| covered.has(connection)) {
             let left = conn_flag::CONTROLLED | conn_flag::OUTGOING;
             if conn(maps, connection.cookie)?.is_none_or(|conn| conn.flags & left == 0) {
-                let done = diag.destroy(&connection).map_err(KernelError::system("destroy a connection"))?;
-                destroyed += usize::from(done);
+                ended.note(diag.destroy(&connection));
             }
         }
     }
-    Ok(destroyed)
+    ended.count()
 }
 
-/// Destroys connections to enforced ports that speak websocket by a token that is not `good` any more, silent ones too.
-/// How many there were.
+/// Destroys connections to enforced ports that speak websocket by a token that is not `good` any more, silent ones too,
+/// and those that have asked to and wait for the answer. How many there were.
+///
+/// # Errors
+/// The first failure; the others are still destroyed.
 pub(crate) fn tunnels(
     maps: &Maps,
     diag: &mut Diag,
     good: impl Fn(&Tunnel) -> bool,
 ) -> Result<usize, KernelError> {
     let tunnels = maps.get("pc_tunnels")?;
-    let mut destroyed = 0;
+    let mut ended = Ended::default();
     for cookie in tunnels.keys::<u64>().map_err(KernelError::system("list pc_tunnels"))? {
         let tunnel = tunnels.get::<u64, Tunnel>(&cookie).map_err(KernelError::system("read pc_tunnels"))?;
         let Some(tunnel) = tunnel.filter(|tunnel| !good(tunnel)) else { continue };
-        // One that was not answered with 101 speaks HTTP, and its requests are decided one by one.
-        let switched = conn(maps, cookie)?.is_some_and(|conn| conn.flags & conn_flag::SWITCHED != 0);
-        if switched && enforces(maps, tunnel.dport)? {
-            let done = diag.destroy(&connection(cookie, &tunnel));
-            destroyed += usize::from(done.map_err(KernelError::system("destroy a connection"))?);
+        // One that was answered otherwise than with 101 speaks HTTP, and its requests are decided one by one.
+        let may_switch =
+            |conn: Conn| conn.flags & conn_flag::SWITCHED != 0 || conn.state == conn_state::UPGRADE;
+        if conn(maps, cookie)?.is_some_and(may_switch) && enforces(maps, tunnel.dport)? {
+            ended.note(diag.destroy(&connection(cookie, &tunnel)));
         }
     }
-    Ok(destroyed)
+    ended.count()
+}
+
+/// Connections that were destroyed. One that cannot be does not keep the others alive.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    count: usize,
+    failed: Option<io::Error>,
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// `Ok(false)`: there was none any more.
+    pub(crate) fn note(&mut self, done: io::Result<bool>) {
+        match done {
+            Ok(done) => self.count += usize::from(done),
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
+        }
+    }
+
+    /// How many, or the first failure.
+    pub(crate) fn count(self) -> Result<usize, KernelError> {
+        self.failed.map_or(Ok(self.count), |error| Err(KernelError::system("destroy a connection")(error)))
+    }
 }
 
 /// Whether the token has not expired.

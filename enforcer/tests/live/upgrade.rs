@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use portcullis_testkit::need;
+use portcullis_testkit::{eventually, need};
 use portcullis_wire::{Auth, Bundle, Mode, Policy, Revocation, RevokedClaim, Rule};
 use serde_json::json;
 
@@ -57,7 +57,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<u8>>) {
         while let Some(end) = held.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = held.drain(..end + 4).collect();
             if head.starts_with(b"GET /slow") {
-                thread::sleep(Duration::from_millis(300));
+                thread::sleep(Duration::from_millis(600));
             }
             switched = head.starts_with(b"GET /ws") || head.starts_with(b"GET /slow");
             drop(stream.write_all(if switched { SWITCHED } else { NO }.as_bytes()));
@@ -190,26 +190,54 @@ fn a_websocket_ends_when_its_token_is_revoked() {
     let [_, used, other] = &mut clients;
     echoes(used);
     echoes(other);
-    let port = app.addr.port();
-    let revocation = Revocation {
-        issuer: ISSUER.into(),
-        claim: RevokedClaim::Sub,
-        value: "mallory".into(),
-        not_before: Some(now_s() + 1),
-        expires_at: u64::MAX,
-    };
     let start = Instant::now();
-    world.apply_bundle(|bundle| Bundle {
-        policies: policies(port, Mode::Enforce),
-        revocations: vec![revocation],
-        ..bundle
-    });
+    revoke(&mut world, &app, "mallory");
     let [silent, used, other] = &mut clients;
     assert!(silent.ends() && used.ends());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     echoes(other);
     let mut again = Client::connect(app.addr);
     assert_eq!(again.ask(asks("/ws", Some(&mallory), "websocket")).status, 401);
+}
+
+/// The application answers only after the revocation: nobody looks at the token again then.
+#[test]
+fn a_request_for_a_websocket_that_waits_for_its_answer_ends_too() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, app, _) = start(Mode::Enforce);
+    let token = |sub: &str| world.token(json!({ "sub": sub }));
+    let (mallory, alice) = (token("mallory"), token("alice"));
+    let mut clients = [&mallory, &alice].map(|token| {
+        let mut client = Client::connect(app.addr);
+        client.send(asks("/slow", Some(token), "websocket"));
+        client
+    });
+    // It has read both, and has 600 ms to say so.
+    eventually("two requests", Duration::from_secs(5), || {
+        (app.read().matches("GET /slow").count() == 2).then_some(())
+    });
+    revoke(&mut world, &app, "mallory");
+    let [revoked, other] = &mut clients;
+    assert!(revoked.ends(), "it became a websocket");
+    assert_eq!(other.response().expect("an answer").status, 101);
+    echoes(other);
+}
+
+/// Puts a revocation of all that was issued to a user into force.
+fn revoke(world: &mut World, app: &Switcher, user: &str) {
+    let port = app.addr.port();
+    let revocation = Revocation {
+        issuer: ISSUER.into(),
+        claim: RevokedClaim::Sub,
+        value: user.into(),
+        not_before: Some(now_s() + 1),
+        expires_at: u64::MAX,
+    };
+    world.apply_bundle(|bundle| Bundle {
+        policies: policies(port, Mode::Enforce),
+        revocations: vec![revocation],
+        ..bundle
+    });
 }
 
 #[test]
@@ -244,10 +272,10 @@ fn a_websocket_whose_token_has_expired_passes_nothing_without_an_agent() {
     let later = (now + 600_000_000_000).to_ne_bytes();
     clock.update(&0_u32.to_ne_bytes(), &later, MapFlags::ANY).expect("written");
     let [expired, other] = &mut clients;
-    expired.timeout(Duration::from_millis(300));
+    expired.timeout(Duration::from_millis(600));
     expired.send("secret");
     assert!(expired.ends() || !app.read().contains("secret"));
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(600));
     assert!(!app.read().contains("secret"));
     echoes(other);
     // The next agent ends it.
