@@ -7,8 +7,9 @@
  *   pc_memo_learn(s, cookie)   a request was allowed: keeps it
  *
  * Equal field lines have the same meaning behind any request line of the same minor version, so parse, host and identity
- * are taken over: PC_MEMO_SECTION.  So are the states of the path automaton as far as both paths are alike.  With an equal request line the decision is, too: PC_MEMO_WHOLE.  All of it holds in
- * one generation of keys, policies and revocations only, and the times of the token are held against the clock again.
+ * are taken over: PC_MEMO_SECTION.  So are the states of the path automaton as far as both paths are alike.  With an
+ * equal request line the decision is, too: PC_MEMO_WHOLE.  All of it holds in one generation of keys, policies and
+ * revocations only, and the times of the token are held against the clock again.
  *
  * Unlike elements of an LRU map, those here belong to one connection, whose socket lock serialises all use.
  */

@@ -479,7 +479,8 @@ PC_FN int pc_learn(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *con
 }
 
 /* One message or part of one.
- * VERIFIER: pc_step_head, pc_step_seek and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of them. */
+ * VERIFIER: pc_step_head, pc_step_seek and pc_request are inlined: calls may be eight frames deep, and lib/ needs six of
+ * them. */
 PC_FN int pc_step(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {
 	if (!s || !conn)
