@@ -209,7 +209,14 @@ impl Datapath {
     /// refuses are destroyed.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
+        let switches = compiled.image.switches();
+        if switches {
+            self.attached.see_answers(&self.pins, &self.config.cgroup, true)?;
+        }
         apply::apply(&self.maps, &compiled)?;
+        if !switches {
+            self.attached.see_answers(&self.pins, &self.config.cgroup, false)?;
+        }
         let covered = Covered::below(&self.config.cgroup);
         sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
         attach::release(&self.pins)?;

@@ -111,6 +111,11 @@ impl Image {
         self.ports.keys().copied()
     }
 
+    /// Whether a rule lets something switch to websocket.
+    pub fn switches(&self) -> bool {
+        self.ports.values().any(|port| port.upgrade)
+    }
+
     /// How large it is.
     pub fn sizes(&self) -> Sizes {
         Sizes {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SockOps};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError};
 
 use super::error::KernelError;
 use super::map::{Map, Maps};
@@ -23,6 +23,8 @@ use super::sys::{self, AttachType};
 pub(crate) struct Attached {
     /// In the order of [`LINKS`], with the programs' ids.
     links: Vec<(OwnedFd, u32)>,
+    /// That of [`EGRESS`], while it is there.
+    egress: Option<(OwnedFd, u32)>,
     entry_prog: u32,
     inject_prog: u32,
 }
@@ -34,7 +36,11 @@ const SOCKET_PROGRAMS: [(&str, &str, AttachType); 2] = [
 ];
 
 /// Programs of the cgroup: link, program. Attached in this order, and detached in the opposite one.
-const LINKS: [(&str, &str); 3] = [("guard", "pc_guard"), ("egress", "pc_egress"), ("sockops", "pc_sockops")];
+const LINKS: [(&str, &str); 2] = [("guard", "pc_guard"), ("sockops", "pc_sockops")];
+
+/// The program that looks for the answers to requests for websocket. Every packet that leaves the cgroup pays for it, so
+/// it is attached only while a policy lets something switch.
+const EGRESS: (&str, &str) = ("egress", "pc_egress");
 
 /// Fills the program array and attaches everything that is new to `cgroup`; pins the links.
 pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
@@ -43,15 +49,9 @@ pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<
         let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
         done.map_err(KernelError::system("attach a verdict program to its socket map"))?;
     }
-    let directory =
-        File::open(cgroup).map_err(|source| KernelError::at("open the cgroup", cgroup, source))?;
     for (name, program) in LINKS {
-        let link = link(loaded, program, &directory).map_err(|error| KernelError::Load {
-            program: program.to_owned(),
-            message: format!("attaching to {}: {error}", cgroup.display()),
-        })?;
-        let path = pins.link(name);
-        link.pin(&path).map_err(|error| KernelError::at("pin", &path, std::io::Error::other(error)))?;
+        let new = loaded.program_mut(program).ok_or(ProgramError::NotLoaded);
+        link(new, program, cgroup, &pins.link(name))?;
     }
     Ok(())
 }
@@ -66,7 +66,8 @@ pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
         let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
         done.map_err(KernelError::system("replace a verdict program"))?;
     }
-    for (link, program) in LINKS {
+    let egress = pins.link(EGRESS.0).exists().then_some(EGRESS);
+    for (link, program) in LINKS.into_iter().chain(egress) {
         let path = pins.link(link);
         let link = sys::open(&path).map_err(|source| KernelError::at("open the pin", &path, source))?;
         let done = sys::link_update(link.as_fd(), loaded.program(program)?);
@@ -119,7 +120,7 @@ pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
             _ => {}
         }
     }
-    pins::remove_file(&pins.link("egress"))?;
+    pins::remove_file(&pins.link(EGRESS.0))?;
     pins::remove_file(&pins.link("guard"))
 }
 
@@ -142,16 +143,31 @@ fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn link(loaded: &mut Loaded, name: &str, cgroup: &File) -> Result<FdLink, ProgramError> {
-    let program = loaded.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-    if name == "pc_sockops" {
-        let program: &mut SockOps = program.try_into()?;
+/// Attaches a program to the cgroup and pins the link.
+fn link(
+    program: Result<&mut Program, ProgramError>,
+    name: &str,
+    cgroup: &Path,
+    pin: &Path,
+) -> Result<(), KernelError> {
+    let directory =
+        File::open(cgroup).map_err(|source| KernelError::at("open the cgroup", cgroup, source))?;
+    let link = program.and_then(|program| new_link(program, name, &directory));
+    let link = link.map_err(|error| KernelError::Load {
+        program: name.to_owned(),
+        message: format!("attaching to {}: {error}", cgroup.display()),
+    })?;
+    link.pin(pin).map_err(|error| KernelError::at("pin", pin, std::io::Error::other(error)))?;
+    Ok(())
+}
+
+fn new_link(program: &mut Program, name: &str, cgroup: &File) -> Result<FdLink, ProgramError> {
+    if let Program::SockOps(program) = program {
         let id = program.attach(cgroup, CgroupAttachMode::Single)?;
         return program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached);
     }
-    let direction =
-        if name == "pc_egress" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
     let program: &mut CgroupSkb = program.try_into()?;
+    let direction = if name == EGRESS.1 { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
     let id = program.attach(cgroup, direction, CgroupAttachMode::Single)?;
     program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
 }
@@ -161,24 +177,46 @@ fn link(loaded: &mut Loaded, name: &str, cgroup: &File) -> Result<FdLink, Progra
 impl Attached {
     /// Opens what is pinned.
     pub(crate) fn open(pins: &Pins) -> Result<Attached, KernelError> {
-        let open =
-            |path: &Path| sys::open(path).map_err(|source| KernelError::at("open the pin", path, source));
-        let id = |name: &str| {
-            let program = open(&pins.program(name))?;
-            sys::program_id(program.as_fd()).map_err(KernelError::system("identify a program"))
-        };
-        let links = LINKS.into_iter().map(|(link, program)| Ok((open(&pins.link(link))?, id(program)?)));
+        let egress = pins.link(EGRESS.0).exists().then(|| open(pins, EGRESS)).transpose()?;
         Ok(Attached {
-            links: links.collect::<Result<_, KernelError>>()?,
-            entry_prog: id("pc_entry")?,
-            inject_prog: id("pc_inject")?,
+            links: LINKS.into_iter().map(|link| open(pins, link)).collect::<Result<_, _>>()?,
+            egress,
+            entry_prog: program_id(pins, "pc_entry")?,
+            inject_prog: program_id(pins, "pc_inject")?,
         })
+    }
+
+    /// Whether answers to requests for websocket are looked for: before the first policy that lets something switch, until
+    /// there is none any more.
+    pub(crate) fn see_answers(
+        &mut self,
+        pins: &Pins,
+        cgroup: &Path,
+        wanted: bool,
+    ) -> Result<(), KernelError> {
+        if !wanted {
+            self.egress = None;
+            return pins::remove_file(&pins.link(EGRESS.0));
+        }
+        if self.egress.is_none() {
+            let program = CgroupSkb::from_pin(pins.program(EGRESS.1), CgroupSkbAttachType::Egress);
+            let mut program = program.map(Program::CgroupSkb);
+            link(
+                program.as_mut().map_err(|_| ProgramError::NotLoaded),
+                EGRESS.1,
+                cgroup,
+                &pins.link(EGRESS.0),
+            )?;
+            self.egress = Some(open(pins, EGRESS)?);
+        }
+        Ok(())
     }
 
     /// What is not as it was attached, in words; empty when all is well.
     pub(crate) fn missing(&self, maps: &Maps) -> Result<Vec<String>, KernelError> {
         let mut missing = Vec::new();
-        for ((_, name), (link, program)) in LINKS.into_iter().zip(&self.links) {
+        let egress = self.egress.iter().map(|link| (EGRESS, link));
+        for ((_, name), (link, program)) in LINKS.into_iter().zip(&self.links).chain(egress) {
             let info = sys::link_info(link.as_fd()).map_err(KernelError::system("inspect a link"))?;
             if info.cgroup_id == 0 {
                 missing.push(format!("{name} was detached from its cgroup"));
@@ -196,6 +234,20 @@ impl Attached {
         }
         Ok(missing)
     }
+}
+
+/// A pinned link, and which program it should have.
+fn open(pins: &Pins, (link, program): (&str, &str)) -> Result<(OwnedFd, u32), KernelError> {
+    Ok((open_pin(&pins.link(link))?, program_id(pins, program)?))
+}
+
+fn program_id(pins: &Pins, name: &str) -> Result<u32, KernelError> {
+    let program = open_pin(&pins.program(name))?;
+    sys::program_id(program.as_fd()).map_err(KernelError::system("identify a program"))
+}
+
+fn open_pin(path: &Path) -> Result<OwnedFd, KernelError> {
+    sys::open(path).map_err(|source| KernelError::at("open the pin", path, source))
 }
 
 fn attached(map: &Map, kind: AttachType) -> Result<Option<u32>, KernelError> {

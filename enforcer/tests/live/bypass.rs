@@ -83,7 +83,9 @@ fn each_program_that_was_taken_away_is_named() {
     need!(Bpf, BpfFs, Cgroup2);
     let mut world = World::new("taken");
     let app = App::local();
-    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut switching = policy(app.port(), Mode::Enforce);
+    switching.rules[1].upgrade = vec!["websocket".to_owned()];
+    world.apply(vec![switching]);
     let pins = world.config.pins.clone();
     let missing = |world: &World| world.datapath().health().expect("health").missing;
     detach_link(&pins.join("links/sockops")).expect("detaching");
@@ -96,7 +98,7 @@ fn each_program_that_was_taken_away_is_named() {
     detach_link(&pins.join("links/egress")).expect("detaching");
     detach_link(&pins.join("links/guard")).expect("detaching");
     let of_cgroup =
-        ["pc_guard", "pc_egress", "pc_sockops"].map(|name| format!("{name} was detached from its cgroup"));
+        ["pc_guard", "pc_sockops", "pc_egress"].map(|name| format!("{name} was detached from its cgroup"));
     assert_eq!(missing(&world), of_cgroup);
     const STREAM_VERDICT: u32 = 5;
     const SKB_VERDICT: u32 = 38;

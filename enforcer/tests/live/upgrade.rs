@@ -114,6 +114,33 @@ fn frames_pass_in_both_directions_once_the_application_has_switched() {
     assert_eq!(world.reasons().into_iter().collect::<Vec<_>>(), [("rule_allow".to_owned(), 2)]);
 }
 
+/// The program that looks for answers costs every packet that is sent: it is there only while a policy needs it, and in
+/// time for the first request.
+#[test]
+fn answers_are_looked_for_while_a_policy_lets_something_switch() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, app, token) = start(Mode::Enforce);
+    let switches = || {
+        let mut client = Client::connect(app.addr);
+        assert_eq!(client.ask(asks("/ws", Some(&token), "websocket")).status, 101);
+        client.send("frame");
+        client.bytes(5) == b"frame"
+    };
+    let link = world.config.pins.join("links/egress");
+    for _ in 0..2 {
+        world.restart();
+        world.apply(policies(app.addr.port(), Mode::Enforce));
+        assert!(link.exists() && switches());
+        // An agent that finds it, whether it is needed or not.
+        world.restart();
+        assert!(link.exists() && switches());
+        world.apply(vec![policy(app.addr.port(), Mode::Enforce)]);
+        assert!(!link.exists());
+        world.restart();
+        assert_eq!(world.datapath().health().expect("health").missing, [] as [String; 0]);
+    }
+}
+
 #[test]
 fn an_application_that_declines_gets_requests_that_are_checked() {
     need!(Bpf, BpfFs, Cgroup2);
