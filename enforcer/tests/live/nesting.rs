@@ -136,13 +136,14 @@ impl Stress {
         let token = String::from_utf8(token).expect("ASCII");
         let mut client = Client::over(connect_from(FORGER, self.app.addr));
         let request = get(&format!("/forged/{n}"), Some(&token));
+        let start = Instant::now();
         let status = client.try_send(request).and_then(|()| client.response()).map(|r| r.status);
         let mut told = told.lock().expect("no thread panicked");
         told.forged += 1;
         told.passed += usize::from(matches!(status, Ok(200)));
         drop(told);
-        // Its source's allowance for bad signatures.
-        thread::sleep(Duration::from_millis(5));
+        // Within its source's allowance for bad signatures, and within the CPU's, however slow that is.
+        thread::sleep((start.elapsed() * 10).clamp(Duration::from_millis(5), Duration::from_secs(1)));
     }
 
     /// Slots beyond the first of each CPU that runs have claimed, each time of a claim once: these runs were nested.
@@ -168,8 +169,14 @@ fn runs_that_interrupt_each_other_decide_as_others() {
     let start = Instant::now();
     let told = stress.run(|told| {
         stress.nested(&mut nested);
-        start.elapsed() > Duration::from_secs(12)
-            || (start.elapsed() > Duration::from_secs(4) && nested.len() >= 10 && told.requests > 1000)
+        let shown = nested.len() >= 10 && told.requests > 1000;
+        match start.elapsed().as_secs() {
+            ..4 => false,
+            4..12 => shown,
+            // A slow machine takes longer to show one.
+            12..120 => !nested.is_empty(),
+            _ => true,
+        }
     });
     eprintln!("{} requests, {} forged, {} nested runs at least", told.requests, told.forged, nested.len());
     assert_eq!(told.wrong, [] as [String; 0], "of {}", told.requests);
