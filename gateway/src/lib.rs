@@ -1,11 +1,11 @@
 //! The proxy for hosts without BPF: the kernel's verdicts, in user space, in front of the application.
 //!
-//! What a client sends is read by `portcullis_verdict` byte by byte before an HTTP stack sees any of it ([`guard`]), so
+//! What a client sends is read by `portcullis_verdict` byte by byte before an HTTP stack sees any of it (`guard.rs`), so
 //! a request that the kernel refuses is refused here, for the same reason and with the same answer. The HTTP stack
 //! (hyper) is given heads that were understood, in our own writing, and its reading of them must agree with ours.
 //!
-//! **Invariant:** a request is forwarded with a permit only, and only a decision makes permits ([`permit`]).
-//! **Invariant:** no identity field that a client sent reaches the application, in a head or in a trailer ([`fields`]).
+//! **Invariant:** a request is forwarded with a permit only, and only a decision makes permits (`permit.rs`).
+//! **Invariant:** no identity field that a client sent reaches the application, in a head or in a trailer (`fields.rs`).
 //! **Invariant:** without a configuration nothing is forwarded.
 //! **Invariant:** no body is held in memory: what is not taken by one side is not read from the other.
 #![forbid(unsafe_code)]

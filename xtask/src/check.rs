@@ -14,11 +14,12 @@ pub fn check() -> Result<()> {
     setup::ensure(&[Need::Build, Need::Format])?;
     setup::components()?;
     type Check = fn() -> Result<()>;
-    let checks: [(&str, Check); 5] = [
+    let checks: [(&str, Check); 6] = [
         ("tidy", tidy::tidy),
         ("rustfmt", rustfmt),
         ("clang-format", || clang_format(&["--dry-run", "-Werror"])),
         ("clippy", clippy),
+        ("rustdoc", rustdoc),
         ("cargo-deny", deny),
     ];
     let mut failed = Vec::new();
@@ -54,6 +55,15 @@ fn clippy() -> Result<()> {
     let step = step("clippy, and clang on the kernel programs");
     let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     step.run(&mut sh::cargo(args), "fix what it names; an exception is #[expect(lint, reason = \"…\")]")?;
+    step.done();
+    Ok(())
+}
+
+fn rustdoc() -> Result<()> {
+    let step = step("rustdoc");
+    let mut doc = sh::cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    step.run(&mut doc, "mend the links that it names; private items are named without one")?;
     step.done();
     Ok(())
 }

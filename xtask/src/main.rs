@@ -102,7 +102,8 @@ Usage: cargo xtask <TASK> [ARGS]
                   target/portcullis/. Arguments go to `portcullis run` in place of `scenarios/ --engine all`
   test [ARG…]     all set-up, then every test that this machine can run; counts, and names what it skipped.
                   Arguments go to the test runner, for example `-p portcullis-policy` or a part of a test's name
-  check           rustfmt, clippy, clang-format, tidy, cargo-deny where it is installed: all without changing a file
+  check           rustfmt, clippy, rustdoc, clang-format, tidy, cargo-deny where it is installed: all without changing a
+                  file
   fmt             formats Rust and C
   tidy            layout rules: edges between crates, file heads and sizes, limits, verifier notes
   budget          loads every kernel program and compares the instructions that the verifier walked with

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct JwkSet {
-    /// The keys, each at its place; those that cannot be read say so in [`Jwk::unreadable`].
+    /// The keys, each at its place; those that cannot be read say so in `Jwk::unreadable`.
     //= https://www.rfc-editor.org/rfc/rfc7517#section-5
     //# Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values that are not understood by
     //# them, that are missing required members, or for which values are out of the supported ranges.
