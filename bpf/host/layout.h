@@ -10,7 +10,7 @@ struct pc_layout_row {
 #define SIZE(t) { #t, "", 0, sizeof(struct t) }
 
 static const struct pc_layout_row pc_layout_rows[] = {
-	SIZE(pc_port), F(pc_port, flags), F(pc_port, pad), F(pc_port, host_row), F(pc_port, policy), F(pc_port, enforce),
+	SIZE(pc_port), F(pc_port, flags), F(pc_port, held), F(pc_port, host_row), F(pc_port, policy), F(pc_port, enforce),
 	F(pc_port, candidate_host_row), F(pc_port, candidate_policy), F(pc_port, candidate), F(pc_port, upgrade),
 	SIZE(pc_cell), F(pc_cell, row), F(pc_cell, tag),
 	SIZE(pc_classes), F(pc_classes, c),

@@ -41,7 +41,7 @@ enum {
 };
 struct pc_port {
 	u32 flags;
-	u32 pad;
+	u32 held; /* handshakes of which the guard dropped data, so many as an attacker likes; wraps */
 	u32 host_row[PC_HALVES]; /* start of the reversed-host automaton, 0 = no policy names a host */
 	u32 policy[PC_HALVES];   /* policy without host_match, index + 1, 0 = none */
 	u32 enforce[PC_HALVES];  /* 1: requests that cannot be read are refused, 0: passed and logged */

@@ -122,7 +122,7 @@ static __always_inline u32 pc_tcp_offset(struct __sk_buff *skb)
 /* What the programs of the cgroup look at in a TCP header. */
 struct pc_segment {
 	u32 seq;
-	u32 fin;
+	u32 fin, syn;
 	u32 payload; /* where it begins */
 };
 
@@ -136,19 +136,20 @@ static __always_inline int pc_segment(struct __sk_buff *skb, struct pc_segment *
 		return -1;
 	g->seq = (u32)tcp[4] << 24 | (u32)tcp[5] << 16 | (u32)tcp[6] << 8 | tcp[7];
 	g->fin = tcp[13] & PC_TCP_FIN;
+	g->syn = tcp[13] & PC_TCP_SYN;
 	g->payload = at + (tcp[12] >> 4) * 4;
 	return 0;
 }
 
-/* Whether a TCP socket is of a protected port that has one of these flags. */
-static __always_inline int pc_port_has(struct bpf_sock *sk, u32 flags)
+/* The protected port of a TCP socket, if it has one of these flags. */
+static __always_inline struct pc_port *pc_port_with(struct bpf_sock *sk, u32 flags)
 {
 	if (!sk || sk->protocol != PC_PROTO_TCP)
 		return 0;
 	u32 key = sk->src_port;
 	struct pc_port *port = bpf_map_lookup_elem(&pc_ports, &key);
 
-	return port && (port->flags & flags);
+	return port && (port->flags & flags) ? port : 0;
 }
 
 /*
@@ -161,7 +162,7 @@ int pc_egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
 
-	if (!pc_port_has(sk, PC_PORT_UPGRADE))
+	if (!pc_port_with(sk, PC_PORT_UPGRADE))
 		return 1;
 	u64 cookie = bpf_get_socket_cookie(skb);
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
@@ -247,14 +248,17 @@ static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_soc
  * A packet for the listening socket carries payload only in a handshake: TCP Fast Open (RFC 7413), or data with the
  * acknowledgement that completes it.  Whether the new connection can be taken is not known at that time, and the
  * payload would be in its queue before it is: so it is dropped, and the client sends it again once the connection
- * stands.
+ * stands.  A listener that defers accept (TCP_DEFER_ACCEPT) lets none stand without payload: the agent looks for one when
+ * such a port has dropped some.
  */
 SEC("cgroup_skb/ingress")
 int pc_guard(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
 
-	if (!pc_port_has(sk, PC_PORT_ENFORCE))
+	struct pc_port *port = pc_port_with(sk, PC_PORT_ENFORCE);
+
+	if (!port)
 		return 1;
 	u64 cookie = bpf_get_socket_cookie(skb);
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
@@ -267,6 +271,8 @@ int pc_guard(struct __sk_buff *skb)
 	if (pc_segment(skb, &g) == 0 && skb->len <= g.payload)
 		return 1;
 	PC_COUNT(guard_dropped);
+	if (sk->state == BPF_TCP_LISTEN && !g.syn)
+		port->held++;
 	return 0;
 }
 

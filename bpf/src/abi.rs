@@ -204,8 +204,8 @@ twin! {
     Port {
         /// `port_flag::*`.
         flags: u32,
-        /// Zero.
-        pad: u32,
+        /// Handshakes of which the guard dropped data. The programs count.
+        held: u32,
         /// Start of the reversed-host automaton by half.
         host_row: [u32; HALVES],
         /// Policy without host, index + 1, by half.

@@ -20,6 +20,8 @@ mod adopt;
 mod apply;
 mod attach;
 mod clock;
+mod deferring;
+mod descriptors;
 mod diag;
 mod error;
 mod events;
@@ -206,7 +208,7 @@ impl Datapath {
 
     /// Puts a generation into force, whole. Connections that are older than the protection of their port are destroyed
     /// where it enforces, and observed from now on where it monitors and that is possible; websockets whose token it
-    /// refuses are destroyed.
+    /// refuses are destroyed. Listeners at ports that enforce defer no accept any more.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
         let switches = compiled.image.switches();
@@ -220,6 +222,7 @@ impl Datapath {
         let covered = Covered::below(&self.config.cgroup);
         sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
         attach::release(&self.pins)?;
+        self.shared().deferring().look(&self.maps, &self.config.cgroup)?;
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
             portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()

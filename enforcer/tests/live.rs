@@ -39,6 +39,8 @@ mod older;
 mod outage;
 #[path = "live/outgoing.rs"]
 mod outgoing;
+#[path = "live/packaged.rs"]
+mod packaged;
 #[path = "live/parity.rs"]
 mod parity;
 #[path = "live/peer.rs"]

@@ -283,6 +283,8 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Delivery, probe: Probe::Program("go"), package: "golang-go" },
     Item { need: Need::Delivery, probe: Probe::Program("javac"), package: "default-jdk-headless" },
     Item { need: Need::Delivery, probe: Probe::Program("python3"), package: "python3" },
+    Item { need: Need::Delivery, probe: Probe::Program("apache2"), package: "apache2-bin" },
+    Item { need: Need::Delivery, probe: Probe::Program("gunicorn"), package: "gunicorn" },
     Item {
         need: Need::Fuzz,
         probe: Probe::Runtime("libclang_rt.fuzzer-x86_64.a"),

@@ -11,11 +11,11 @@
 //! nobody knows what the application holds of the request that the adoption came into.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use portcullis_bpf::abi::{Conn, Port, conn_flag, conn_state, port_flag};
 
+use super::descriptors::{is, sockets, taken};
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
@@ -36,7 +36,8 @@ pub(crate) fn adopt(
     for (pid, fd, inode) in sockets() {
         let Some(connection) = wanted.get(&inode) else { continue };
         // Held for a moment only: while it is, a close by its owner does not end the connection.
-        if let Some(socket) = taken(pid, fd).filter(|socket| nonblocking(socket) && is(socket, connection))
+        if let Some(socket) =
+            taken(pid, fd).filter(|socket| nonblocking(socket) && is(socket, connection.cookie))
             && adopt_one(maps, &socket, connection.cookie)?
         {
             adopted.push(connection.cookie);
@@ -117,49 +118,9 @@ fn adopt_one(maps: &Maps, socket: &OwnedFd, cookie: u64) -> Result<bool, KernelE
     Ok(true)
 }
 
-/// All sockets of all processes: process, descriptor, inode. Processes and descriptors come and go meanwhile.
-fn sockets() -> Vec<(u32, i32, u32)> {
-    let mut sockets = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
-        for entry in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let target = fs::read_link(entry.path()).unwrap_or_default();
-            let inode =
-                target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-            if let (Some(inode), Ok(fd)) = (inode, entry.file_name().to_string_lossy().parse()) {
-                sockets.push((pid, fd, inode));
-            }
-        }
-    }
-    sockets
-}
-
-fn taken(pid: u32, fd: i32) -> Option<OwnedFd> {
-    // SAFETY: integers only.
-    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: a live descriptor and integers.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
-}
-
-fn owned(fd: libc::c_long) -> Option<OwnedFd> {
-    // SAFETY: the caller's call made this descriptor and nothing else owns it.
-    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
 /// The flag is the file's, so it is what the owner set.
 fn nonblocking(socket: &OwnedFd) -> bool {
     // SAFETY: a live descriptor and integers.
     let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
     flags >= 0 && flags & libc::O_NONBLOCK != 0
-}
-
-/// Descriptors are used again: whether this is still the connection.
-fn is(socket: &OwnedFd, connection: &Connection) -> bool {
-    let (mut cookie, mut size) = (0_u64, size_of::<u64>() as u32);
-    let into = (&raw mut cookie).cast();
-    // SAFETY: a live integer and its size, to be written.
-    let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, into, &raw mut size)
-    };
-    done == 0 && cookie == connection.cookie
 }

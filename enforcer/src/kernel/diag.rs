@@ -40,6 +40,7 @@ pub(crate) struct Diag {
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const TCP_ESTABLISHED: u32 = 1;
+const TCP_LISTEN: u32 = 10;
 /// `struct nlmsghdr`, `struct inet_diag_req_v2`, `struct inet_diag_msg`: sizes, bytes.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
@@ -65,11 +66,20 @@ impl Diag {
 
     /// Established connections to a local port, in every namespace.
     pub(crate) fn connections(&mut self, port: u16) -> io::Result<Vec<Connection>> {
+        self.sockets(port, TCP_ESTABLISHED)
+    }
+
+    /// Listeners at a local port, in every namespace; they have no peer.
+    pub(crate) fn listeners(&mut self, port: u16) -> io::Result<Vec<Connection>> {
+        self.sockets(port, TCP_LISTEN)
+    }
+
+    fn sockets(&mut self, port: u16, state: u32) -> io::Result<Vec<Connection>> {
         self.refresh(true)?;
         let mut found = Vec::new();
         for socket in self.sockets.values() {
             for family in [libc::AF_INET, libc::AF_INET6] {
-                list(socket, family as u8, port, &mut found)?;
+                list(socket, family as u8, state, port, &mut found)?;
             }
         }
         Ok(found)
@@ -169,9 +179,9 @@ fn answer(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn list(socket: &OwnedFd, family: u8, port: u16, found: &mut Vec<Connection>) -> io::Result<()> {
+fn list(socket: &OwnedFd, family: u8, state: u32, port: u16, found: &mut Vec<Connection>) -> io::Result<()> {
     let mut request = header(SOCK_DIAG_BY_FAMILY, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16, family);
-    request[HEADER + 4..HEADER + 8].copy_from_slice(&(1u32 << TCP_ESTABLISHED).to_ne_bytes());
+    request[HEADER + 4..HEADER + 8].copy_from_slice(&(1u32 << state).to_ne_bytes());
     request[HEADER + 8..HEADER + 10].copy_from_slice(&port.to_be_bytes());
     send(socket, &request)?;
     let mut buffer = vec![0; 65_536];

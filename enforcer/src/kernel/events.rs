@@ -3,7 +3,7 @@
 //! Events come without a wake-up each: one costs more than a decision. A thread looks every few milliseconds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use portcullis_wire::AccessLog;
 
+use super::deferring::Deferring;
 use super::diag::Diag;
 use super::error::KernelError;
 use super::heads::Heads;
 use super::map::Maps;
 use super::responder::ring;
-use super::{Config, Records, adopt, clock, sweep};
+use super::{Config, Records, adopt, clock, stats, sweep};
 use crate::compile::{Compiled, Tables};
 use crate::generation::version_of;
 use crate::record;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     offset_ns: Mutex<i64>,
     /// Cookies of adopted connections that were open when they were last looked at.
     adopted: Mutex<Vec<u64>>,
+    deferring: Mutex<Deferring>,
     tables: Mutex<BTreeMap<u64, Arc<Compiled>>>,
 }
 
@@ -55,6 +57,9 @@ struct Worker {
     diag: Diag,
     heads: Heads,
     head_within: Duration,
+    cgroup: PathBuf,
+    /// What the guard had dropped at the last look.
+    dropped: u64,
     /// The second for which websockets were last looked at.
     tunnels_at_s: u64,
 }
@@ -84,6 +89,7 @@ impl Keeper {
             rounds: AtomicU64::new(0),
             offset_ns: Mutex::new(config.clock_offset_ns),
             adopted: Mutex::new(adopt::adopted(maps)?),
+            deferring: Mutex::default(),
             tables: Mutex::new(BTreeMap::new()),
         });
         config.known.iter().for_each(|compiled| shared.remember(compiled));
@@ -99,6 +105,8 @@ impl Keeper {
             diag: Diag::default(),
             heads: Heads::default(),
             head_within: config.head_within,
+            cgroup: config.cgroup.clone(),
+            dropped: 0,
             tunnels_at_s: 0,
         };
         worker.publish_clock();
@@ -150,6 +158,11 @@ impl Shared {
     /// Adds connections that were adopted.
     pub(crate) fn adopted(&self, cookies: Vec<u64>) {
         self.adopted.lock().unwrap_or_else(PoisonError::into_inner).extend(cookies);
+    }
+
+    /// What is known of listeners.
+    pub(crate) fn deferring(&self) -> MutexGuard<'_, Deferring> {
+        self.deferring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Unix seconds, as the programs see the time.
@@ -220,8 +233,8 @@ impl Worker {
         }
     }
 
-    /// What time ends: heads that do not become complete, websockets whose token has expired, and what is kept of adopted
-    /// connections.
+    /// What time ends: heads that do not become complete, websockets whose token has expired, what is kept of adopted
+    /// connections; and listeners that hold back what could be taken.
     fn sweep(&mut self) -> Result<(), KernelError> {
         let heads = self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within);
         // Tokens expire with a second, and there may be many.
@@ -231,6 +244,11 @@ impl Worker {
             sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
         }
         heads?;
+        let dropped = stats::read(&self.maps)?.guard_dropped;
+        if dropped != self.dropped {
+            self.dropped = dropped;
+            self.shared.deferring().sweep(&self.maps, &self.cgroup)?;
+        }
         let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         adopt::forget(&self.maps, &mut adopted)
     }

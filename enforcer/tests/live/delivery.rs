@@ -165,6 +165,19 @@ fn nginx() {
 }
 
 #[test]
+fn apache() {
+    need!(Bpf, BpfFs, Cgroup2, Tool("apache2"));
+    suite("apache", Server::apache);
+}
+
+/// The part of a head that it gets before it sets its socket to block is read on with blocking calls.
+#[test]
+fn gunicorn() {
+    need!(Bpf, BpfFs, Cgroup2, Tool("gunicorn"));
+    suite("gunicorn", Server::gunicorn);
+}
+
+#[test]
 fn node() {
     need!(Bpf, BpfFs, Cgroup2, Tool("node"));
     suite("node", Server::node);

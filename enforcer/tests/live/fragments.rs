@@ -90,6 +90,19 @@ fn nginx() {
 }
 
 #[test]
+fn apache() {
+    need!(Bpf, BpfFs, Cgroup2, Tool("apache2"));
+    suite("apachefrag", Server::apache);
+}
+
+/// The part of a head that it gets before it sets its socket to block is read on with blocking calls.
+#[test]
+fn gunicorn() {
+    need!(Bpf, BpfFs, Cgroup2, Tool("gunicorn"));
+    suite("gunicornfrag", Server::gunicorn);
+}
+
+#[test]
 fn node() {
     need!(Bpf, BpfFs, Cgroup2, Tool("node"));
     suite("nodefrag", Server::node);

@@ -95,6 +95,68 @@ fn data_in_a_handshake_does_not_get_around_a_full_table() {
     assert_eq!(app.bytes().len(), read);
 }
 
+/// A listener that hands connections out with their first data only lets none stand without it, and data that completes
+/// a handshake is dropped: the option goes, whenever it was set.
+#[test]
+fn a_listener_that_defers_accept_serves_its_clients() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("deferring");
+    let token = world.role("reader");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let set = listener.try_clone().expect("a copy");
+    defer(&set);
+    let app = App::serve(listener);
+    // Deferred as long as there is no policy: a client that says nothing is not accepted.
+    world.apply(vec![policy(app.port(), Mode::Monitor)]);
+    assert_eq!(once(app.addr, get("/a", None)).status, 200);
+    assert!(deferred(&set) > 0, "monitor mode changes nothing");
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    assert_eq!(deferred(&set), 0);
+    for _ in 0..10 {
+        assert_eq!(once(app.addr, get("/a", None)).status, 401);
+        assert_eq!(once(app.addr, get("/a", Some(&token))).status, 200);
+    }
+    assert_eq!(world.stats().guard_dropped, 0);
+    // The application is started anew, and sets it again.
+    defer(&set);
+    let mut client = Client::connect(app.addr);
+    client.timeout(Duration::from_secs(30));
+    assert_eq!(client.ask(get("/a", Some(&token))).status, 200);
+    assert_eq!((deferred(&set), app.anonymous()), (0, 1));
+    assert!(world.stats().guard_dropped > 0, "nothing was shown");
+}
+
+fn defer(listener: &TcpListener) {
+    let seconds = 60;
+    // SAFETY: a live integer and its size.
+    let set = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn deferred(listener: &TcpListener) -> libc::c_int {
+    let (mut seconds, mut size) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: a live integer and its size.
+    let got = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw mut seconds).cast(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    seconds
+}
+
 #[test]
 fn a_connection_older_than_the_protection_is_reset() {
     need!(Bpf, BpfFs, Cgroup2);

@@ -26,8 +26,8 @@ pub enum Server {
     Threads(App),
     /// hyper, under axum.
     Hyper(SocketAddr, Arc<Counts>),
-    /// nginx; its access log tells.
-    Nginx(Process),
+    /// Its access log tells.
+    Logs(Process),
     /// One that tells in its answers.
     Teller(Process),
 }
@@ -47,7 +47,9 @@ pub struct Process {
     addr: SocketAddr,
     /// Questions that it was asked about itself.
     asked: AtomicU64,
-    /// Whether a thread of the process is one that waits for requests.
+    /// The process that serves.
+    worker: u32,
+    /// Whether a thread of it is one that waits for requests.
     waits: fn(process: u32, thread: u32, name: &str) -> bool,
 }
 
@@ -108,12 +110,10 @@ impl Server {
         let mut command = Command::new(program.unwrap_or("nginx"));
         command.arg("-p").arg(&dir).arg("-c").arg(&path).args(["-e", "stderr"]).stdout(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn().expect("starting nginx");
-        let waits = |process, thread, _: &str| process == thread;
-        let server = Process { child, dir, addr, asked: AtomicU64::new(0), waits };
         eventually("nginx to listen", Duration::from_secs(10), || {
             std::net::TcpStream::connect(addr).ok().map(drop)
         });
-        Server::Nginx(server)
+        Server::Logs(Process::listening(child, dir, addr, |process, thread, _| process == thread))
     }
 
     pub fn node() -> Server {
@@ -155,7 +155,7 @@ impl Server {
         match self {
             Server::Threads(app) => app.addr,
             Server::Hyper(addr, _) => *addr,
-            Server::Nginx(process) | Server::Teller(process) => process.addr,
+            Server::Logs(process) | Server::Teller(process) => process.addr,
         }
     }
 
@@ -167,7 +167,7 @@ impl Server {
                 requests: counts.requests.load(Ordering::SeqCst),
                 bytes: Some(counts.bytes.load(Ordering::SeqCst)),
             },
-            Server::Nginx(process) => process.logged(),
+            Server::Logs(process) => process.logged(),
             Server::Teller(process) => process.told(),
         }
     }
@@ -178,7 +178,7 @@ impl Server {
             // A read that finds nothing is an error of this server.
             Server::Threads(app) => return app.errors(),
             Server::Hyper(..) => switches(std::process::id(), |_, _, name| name == HYPER),
-            Server::Nginx(process) | Server::Teller(process) => switches(process.child.id(), process.waits),
+            Server::Logs(process) | Server::Teller(process) => switches(process.worker, process.waits),
         };
         counted.expect("its threads")
     }
@@ -197,13 +197,24 @@ impl Process {
             drop((child.kill(), child.wait()));
             panic!("the server printed {line:?}");
         };
-        Process {
-            child,
-            dir,
-            addr: SocketAddr::from(([127, 0, 0, 1], port)),
-            asked: AtomicU64::new(0),
-            waits,
-        }
+        Process::listening(child, dir, SocketAddr::from(([127, 0, 0, 1], port)), waits)
+    }
+
+    /// One that listens.
+    pub fn listening(
+        child: Child,
+        dir: PathBuf,
+        addr: SocketAddr,
+        waits: fn(u32, u32, &str) -> bool,
+    ) -> Process {
+        let worker = child.id();
+        Process { child, dir, addr, asked: AtomicU64::new(0), worker, waits }
+    }
+
+    /// The same, of which another process serves.
+    pub fn at_work(mut self, worker: u32) -> Process {
+        self.worker = worker;
+        self
     }
 
     /// `requests N bytes N` of an answer.
@@ -216,16 +227,20 @@ impl Process {
         self.others(number("requests").expect("requests"), number("bytes"))
     }
 
-    /// Lines of the log. There is one worker: what it answered before the question is logged when that is.
+    /// Lines of the log, when the question's is there and no other comes: threads may log what they answered before later.
     fn logged(&self) -> Seen {
         let log = || fs::read_to_string(self.dir.join("access.log")).unwrap_or_default();
         let questions = |text: &str| text.lines().filter(|line| line.starts_with(QUESTION)).count() as u64;
         self.ask();
-        let text = eventually("nginx to log", Duration::from_secs(5), || {
-            Some(log()).filter(|text| questions(text) == self.asked.load(Ordering::SeqCst))
+        let mut last = String::new();
+        let text = eventually("the log to be written", Duration::from_secs(5), || {
+            let before = std::mem::replace(&mut last, log());
+            thread::sleep(Duration::from_millis(10));
+            (before == last && questions(&last) == self.asked.load(Ordering::SeqCst)).then(|| last.clone())
         });
-        let answered = text.lines().filter_map(|line| line.split_once(" 200 ")?.1.parse::<u64>().ok());
-        self.others(answered.clone().count() as u64, Some(answered.sum()))
+        let answered = text.lines().filter_map(|line| Some(line.split_once(" 200 ")?.1));
+        // `-`: it does not count them.
+        self.others(answered.clone().count() as u64, answered.map(|bytes| bytes.parse::<u64>().ok()).sum())
     }
 
     /// Asks the question; the answer's body.
@@ -244,6 +259,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.worker != self.child.id() {
+            // SAFETY: no memory is involved. It was made by the child, which has not waited for it and lives.
+            unsafe { libc::kill(self.worker.cast_signed(), libc::SIGKILL) };
+        }
         drop((self.child.kill(), self.child.wait()));
         drop(fs::remove_dir_all(&self.dir));
     }
@@ -271,11 +290,13 @@ fn switches(process: u32, waits: impl Fn(u32, u32, &str) -> bool) -> io::Result<
     Ok(sum)
 }
 
-fn source(name: &str) -> PathBuf {
+/// A file beside these tests.
+pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/servers").join(name)
 }
 
-fn directory(name: &str) -> PathBuf {
+/// A directory of this process.
+pub fn directory(name: &str) -> PathBuf {
     let dir = env::temp_dir().join(format!("portcullis-{name}-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory");
     dir

@@ -11,21 +11,27 @@ use std::time::{Duration, Instant};
 use portcullis_bpf::abi::{Conn, Target, conn_flag, conn_state};
 
 use super::{Channel, DenyMode};
+use crate::kernel::descriptors::cookie;
 use crate::kernel::map::Maps;
 
 /// How long the reader has to sleep on; a spurious wake-up ends it at once.
 const ASLEEP: Duration = Duration::from_millis(120);
 
+/// A kernel on which it does not work fails each time; a busy machine may be late once.
+const TRIALS: usize = 3;
+
 /// Agent mode when both work here, else kernel mode.
 pub(super) fn run(maps: &Maps, channel: &Channel) -> DenyMode {
-    match trial(maps, channel) {
-        Ok(true) => DenyMode::Agent,
-        Ok(false) => DenyMode::Kernel,
-        Err(error) => {
-            eprintln!("portcullis: self-test of denials: {error}; the kernel answers alone");
-            DenyMode::Kernel
+    let mut why = String::new();
+    for _ in 0..TRIALS {
+        match trial(maps, channel) {
+            Ok(true) => return DenyMode::Agent,
+            Ok(false) => "a silent drop wakes the reader".clone_into(&mut why),
+            Err(error) => why = error.to_string(),
         }
     }
+    eprintln!("portcullis: self-test of denials: {why}; the kernel answers alone");
+    DenyMode::Kernel
 }
 
 fn trial(maps: &Maps, channel: &Channel) -> io::Result<bool> {
@@ -68,20 +74,4 @@ fn is_answered(maps: &Maps, channel: &Channel, client: &mut TcpStream, cookie: u
     let mut got = [0; TEXT.len()];
     client.read_exact(&mut got)?;
     Ok(got == TEXT)
-}
-
-fn cookie(socket: &TcpStream) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: eight live bytes, and their number is passed.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
