@@ -10,7 +10,8 @@
  * Bytes taken out are not counted in copied_seq (tcp_eat_skb counts skb->len), those put back are when they are read or
  * dropped, so the sum is right.  In between copied_seq lags, and poll says that there is something to read: a read that
  * blocks then waits, but a program that reads without blocking would go round in circles.  Such programs expect EAGAIN,
- * and get the part.
+ * and get the part.  Those that are set not to block only after something was withheld are found by the agent
+ * (enforcer/src/kernel/heads.rs), which ends the connection.
  */
 #ifndef PC_WITHHOLD_H
 #define PC_WITHHOLD_H

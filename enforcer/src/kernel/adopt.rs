@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use portcullis_bpf::abi::{Conn, Port, conn_flag, conn_state, port_flag};
 
-use super::descriptors::{is, sockets, taken};
+use super::descriptors::{is, nonblocking, sockets, taken};
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
@@ -116,11 +116,4 @@ fn adopt_one(maps: &Maps, socket: &OwnedFd, cookie: u64) -> Result<bool, KernelE
         return Ok(false);
     }
     Ok(true)
-}
-
-/// The flag is the file's, so it is what the owner set.
-fn nonblocking(socket: &OwnedFd) -> bool {
-    // SAFETY: a live descriptor and integers.
-    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
-    flags >= 0 && flags & libc::O_NONBLOCK != 0
 }

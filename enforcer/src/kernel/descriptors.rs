@@ -56,3 +56,10 @@ pub(crate) fn option<T: Default>(socket: &impl AsRawFd, level: i32, name: i32) -
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Whether reads do not block. The flag is the file's, so it is what the owner set.
+pub(crate) fn nonblocking(socket: &OwnedFd) -> bool {
+    // SAFETY: a live descriptor and integers.
+    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_NONBLOCK != 0
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::descriptors::{is, nonblocking, sockets, taken};
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
 use super::map::Maps;
@@ -12,6 +13,8 @@ use super::sweep::{Ended, conn, enforces};
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     seen: BTreeMap<u64, Seen>,
+    /// When descriptors were last looked through.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -19,13 +22,21 @@ struct Seen {
     since: Instant,
     /// Requests of the connection before.
     requests: u32,
+    /// What is withheld was found to wait for a read that blocks, at that time.
+    waits: Option<Instant>,
 }
+
+/// Clients decide how often there is something withheld, and looking takes a walk through all descriptors of the host.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// An application may change its mind about how it reads.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 // === impl Heads ===
 
 impl Heads {
-    /// Destroys connections to enforced ports whose request's head has been incomplete since before `now - within`; how
-    /// many. Without this, a few hundred clients that send half a head each would take the room of all heads in parts.
+    /// Destroys connections to enforced ports whose request's head has been incomplete since before `now - within`, and
+    /// those that keep their application busy with a part of one; how many. Without this, a few hundred clients that send
+    /// half a head each would take the room of all heads in parts.
     pub(crate) fn sweep(
         &mut self,
         maps: &Maps,
@@ -35,23 +46,53 @@ impl Heads {
     ) -> Result<usize, KernelError> {
         let parts = maps.get("pc_heads")?.keys::<u64>().map_err(KernelError::system("list pc_heads"))?;
         self.seen.retain(|cookie, _| parts.contains(cookie));
-        let mut overdue = Vec::new();
+        let (mut overdue, mut withheld) = (Vec::new(), Vec::new());
         for cookie in parts {
             let Some(conn) = conn(maps, cookie)? else { continue };
-            let fresh = Seen { since: now, requests: conn.requests };
-            let seen = self.seen.entry(cookie).or_insert(fresh);
+            let fresh = || Seen { since: now, requests: conn.requests, waits: None };
+            let seen = self.seen.entry(cookie).or_insert_with(fresh);
             if seen.requests != conn.requests {
-                *seen = Seen { since: now, requests: conn.requests };
+                *seen = fresh();
             }
             if now.duration_since(seen.since) >= within {
                 overdue.push(cookie);
+            } else if conn.withheld != 0 && seen.waits.is_none_or(|at| now.duration_since(at) >= LOOK_AGAIN) {
+                withheld.push(cookie);
             }
         }
         let mut ended = Ended::default();
         for connection in self.open(maps, diag, &overdue)? {
             ended.note(diag.destroy(&connection));
         }
+        if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
+            for connection in self.circling(self.open(maps, diag, &withheld)?, now) {
+                ended.note(diag.destroy(&connection));
+            }
+        }
         ended.count()
+    }
+
+    /// Those whose application does not block in reads. What is withheld shows in poll and cannot be read (withhold.h), so
+    /// that the application goes round in circles: it was accepted, and something came, before it was set so.
+    fn circling(&mut self, connections: Vec<Connection>, now: Instant) -> Vec<Connection> {
+        let mut circling = Vec::new();
+        if connections.is_empty() {
+            return circling;
+        }
+        self.looked = Some(now);
+        let by_inode: BTreeMap<u32, Connection> = connections.into_iter().map(|c| (c.inode, c)).collect();
+        for (pid, fd, inode) in sockets() {
+            let Some(connection) = by_inode.get(&inode) else { continue };
+            let Some(socket) = taken(pid, fd).filter(|socket| is(socket, connection.cookie)) else {
+                continue;
+            };
+            if nonblocking(&socket) {
+                circling.push(*connection);
+            } else if let Some(seen) = self.seen.get_mut(&connection.cookie) {
+                seen.waits = Some(now);
+            }
+        }
+        circling
     }
 
     /// The connections of these cookies, as far as their ports enforce.

@@ -15,9 +15,17 @@ pub struct Manner {
     pub patient: bool,
     /// Its reads do not block.
     pub nonblocking: bool,
+    /// How long after it has accepted it sees to that.
+    pub sets_after: Duration,
     /// How long it works on a request whose path begins with `/slow`, and how long it keeps a connection open after the
     /// client's end.
     pub pause: Duration,
+}
+
+impl Manner {
+    pub fn nonblocking() -> Manner {
+        Manner { patient: true, nonblocking: true, ..Manner::default() }
+    }
 }
 
 /// One thread for a connection, blocking reads: the kind of server that a spurious wake-up breaks.
@@ -52,13 +60,13 @@ impl App {
 
     /// One whose reads do not block.
     pub fn nonblocking() -> App {
-        App::mannered(Manner { patient: true, nonblocking: true, ..Manner::default() })
+        App::mannered(Manner::nonblocking())
     }
 
     /// The same at an address.
     pub fn polling(addr: &str) -> App {
         let listener = TcpListener::bind(addr).expect("binding the application");
-        App::run(listener, Manner { patient: true, nonblocking: true, ..Manner::default() })
+        App::run(listener, Manner::nonblocking())
     }
 
     pub fn mannered(manner: Manner) -> App {
@@ -77,6 +85,7 @@ impl App {
             for stream in listener.incoming().flatten() {
                 let seen = shared.clone();
                 // Not set in the call that accepts: what comes in between finds a socket that blocks.
+                thread::sleep(manner.sets_after);
                 stream.set_nonblocking(manner.nonblocking).expect("blocking or not");
                 thread::spawn(move || {
                     if connection(stream, manner, &seen).is_err() {

@@ -12,7 +12,7 @@ use portcullis_enforcer::kernel::DenyMode;
 use portcullis_testkit::{eventually, need};
 use portcullis_wire::{Mode, Policy};
 
-use crate::app::{App, await_readable};
+use crate::app::{App, Manner, await_readable};
 use crate::client::{Client, get};
 use crate::servers::Server;
 use crate::world::{World, policy};
@@ -277,6 +277,32 @@ fn a_head_that_never_ends_is_cut_off() {
     watched.send(rest);
     assert_eq!(watched.response().expect("an answer").status, 200);
     assert_eq!((blocking.requests(), other.requests()), (2, 0));
+}
+
+/// A part that came before the application had set its socket not to block is withheld, and shows in poll for ever. Such
+/// connections end; those whose reads do block are left to wait.
+#[test]
+fn an_application_does_not_go_round_in_circles_for_long() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("circles");
+    let app = App::mannered(Manner { sets_after: Duration::from_millis(50), ..Manner::nonblocking() });
+    let blocking = App::local();
+    let of = |app: &App| Policy { id: app.port().to_string(), ..policy(app.port(), Mode::Enforce) };
+    world.apply(vec![of(&app), of(&blocking)]);
+    let head = get("/a", Some(&world.role("reader")));
+    let (part, rest) = head.split_at(30);
+    let mut waiting = accepted(blocking.addr);
+    waiting.send(part);
+    let mut client = accepted(app.addr);
+    client.send(part);
+    client.timeout(Duration::from_secs(10));
+    assert!(client.ends(), "the connection stays");
+    // The part is not read by anybody.
+    assert_eq!(app.bytes(), b"");
+    assert_eq!(Client::connect(app.addr).ask(&head).status, 200);
+    thread::sleep(Duration::from_secs(2));
+    waiting.send(rest);
+    assert_eq!(waiting.response().expect("an answer").status, 200);
 }
 
 /// How the last of the requests below ends.
