@@ -45,6 +45,8 @@ mod parity;
 mod peer;
 #[path = "live/plane.rs"]
 mod plane;
+#[path = "live/readers.rs"]
+mod readers;
 #[path = "live/segments.rs"]
 mod segments;
 #[path = "live/servers.rs"]
@@ -59,5 +61,7 @@ mod sync;
 mod turns;
 #[path = "live/upgrade.rs"]
 mod upgrade;
+#[path = "live/uring.rs"]
+mod uring;
 #[path = "live/world.rs"]
 mod world;
