@@ -47,6 +47,8 @@ mod peer;
 mod plane;
 #[path = "live/readers.rs"]
 mod readers;
+#[path = "live/rings.rs"]
+mod rings;
 #[path = "live/segments.rs"]
 mod segments;
 #[path = "live/servers.rs"]

@@ -1,147 +1,341 @@
-//! Ways to read other than a plain one: what an application sees with each.
+//! Ways to read other than a plain one: what is allowed is served with each, and nothing else is read.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use portcullis_enforcer::kernel::DenyMode;
-use portcullis_testkit::{eventually, need};
+use portcullis_testkit::need;
 use portcullis_wire::Mode;
 
+use crate::app::take;
 use crate::client::{Client, get};
-use crate::uring::{self, Reads, Uring};
 use crate::world::{World, policy};
 
-const ALL: [Reads; 3] = [Reads::Recv, Reads::Multishot, Reads::Read];
+/// Reads something into the buffer, in one way or another; how much. 0 is the end.
+type How = fn(&mut TcpStream, &mut Vec<u8>) -> io::Result<usize>;
 
-fn uring(world: &mut World, reads: Reads) -> Uring {
-    let server = Uring::start(reads);
-    world.apply(vec![policy(server.addr.port(), Mode::Enforce)]);
-    server
+/// A server with a thread and a blocking socket for each connection.
+struct Reader {
+    addr: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// Bodies of both framings, requests behind each other in one segment, and in many, with denied ones in between.
-#[test]
-fn io_uring_reads_what_is_allowed_and_nothing_else() {
-    need!(Bpf, BpfFs, Cgroup2, IoUring);
-    for reads in ALL {
-        let mut world = World::new("uring");
-        world.expect_agent_mode();
-        let server = uring(&mut world, reads);
-        let token = world.role("reader");
-        let good = get("/a", Some(&token));
-        let head = |framing| {
-            format!("POST /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{framing}\r\n\r\n")
-        };
-        let long = head("Content-Length: 200000") + &"x".repeat(200_000);
-        let chunked = head("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
-        let bad = get("/a", None);
-        let (mut client, mut piped) = (Client::connect(server.addr), Client::connect(server.addr));
-        let mut sent = 0;
-        for _ in 0..20 {
-            for request in [&good, &long, &chunked] {
-                assert_eq!(client.ask(request).status, 200, "{reads:?}");
-                assert_eq!(client.ask(&bad).status, 401, "{reads:?}");
-                sent += request.len();
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    requests: usize,
+    bytes: Vec<u8>,
+    errors: Vec<String>,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    fn start(how: How) -> Reader {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+        let reader = Reader { addr: listener.local_addr().expect("address"), seen: Arc::default() };
+        let seen = reader.seen.clone();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let seen = seen.clone();
+                thread::spawn(move || {
+                    if let Err(error) = serve(&mut stream, how, &seen) {
+                        seen.lock().expect("no thread panicked").errors.push(error.to_string());
+                    }
+                });
             }
-            let several = good.repeat(5) + &chunked + &good;
-            for segment in [several.len(), 200] {
-                several.as_bytes().chunks(segment).for_each(|piece| piped.send(piece));
-                for _ in 0..7 {
-                    assert_eq!(piped.response().expect("an answer").status, 200, "{reads:?}");
-                }
-                sent += several.len();
-            }
-        }
-        // Whose turn it is cannot be told any more: a denial ends the connection.
-        piped.send(&bad);
-        assert!(piped.ends(), "{reads:?}");
-        eventually("the end", Duration::from_secs(5), || {
-            let failures = server.failures();
-            (!failures.is_empty()).then(|| assert_eq!(failures, [libc::ECONNABORTED], "{reads:?}"))
         });
-        assert_eq!(server.seen().requests, 20 * 17, "{reads:?}");
-        assert_eq!(server.seen().bytes, Some(sent as u64), "{reads:?}");
+        reader
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.lock().expect("no thread panicked").clone()
     }
 }
 
-/// Part of a head is withheld, and poll says that there is something: a ring asks a few times, and then waits.
-#[test]
-fn io_uring_waits_for_the_rest_of_a_head() {
-    need!(Bpf, BpfFs, Cgroup2, IoUring);
-    for reads in ALL {
-        let mut world = World::new("uringpart");
-        let server = uring(&mut world, reads);
-        let good = get("/a", Some(&world.role("reader")));
-        let (part, rest) = good.split_at(30);
-        // The ring waits already; it does not yet; it has accepted nothing yet.
-        for before in [Some(""), Some(good.as_str()), None] {
-            let seen = server.seen();
-            let mut client = Client::connect(server.addr);
-            if let Some(before) = before {
-                assert_eq!(client.ask(&good).status, 200);
-                client.send(before.to_owned() + part);
-            } else {
-                client.send(part);
-            }
-            let start = on_cpu();
-            thread::sleep(Duration::from_millis(500));
-            let took = on_cpu() - start;
-            assert!(took < Duration::from_millis(50), "{reads:?}: {took:?} of half a second on a CPU");
-            let more = before.map_or(0, |before| (good.len() + before.len()) as u64);
-            assert_eq!(server.seen().bytes, seen.bytes.map(|bytes| bytes + more), "{reads:?}");
-            if before == Some(&good) {
-                assert_eq!(client.response().expect("an answer").status, 200);
-            }
-            client.send(rest);
-            assert_eq!(client.response().expect("an answer").status, 200);
+fn serve(stream: &mut TcpStream, how: How, seen: &Mutex<Seen>) -> io::Result<()> {
+    let mut held = Vec::new();
+    loop {
+        let before = held.len();
+        if how(stream, &mut held)? == 0 {
+            return Ok(());
         }
-        assert_eq!(server.failures(), [0; 0], "{reads:?}");
-    }
-}
-
-/// How long the server's threads have been on a CPU.
-fn on_cpu() -> Duration {
-    let mut sum = 0;
-    for task in fs::read_dir("/proc/self/task").expect("threads") {
-        let path = task.expect("a thread").path();
-        // A thread may end while it is looked at.
-        let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
-        let Ok(times) = fs::read_to_string(path.join("schedstat")) else { continue };
-        if uring::is_its_thread(name.trim()) {
-            sum += times.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("nanoseconds");
+        let mut requests = 0;
+        {
+            let mut seen = seen.lock().expect("no thread panicked");
+            seen.bytes.extend(&held[before..]);
+            while take(&mut held).is_some() {
+                requests += 1;
+            }
+            seen.requests += requests;
         }
+        stream.write_all("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".repeat(requests).as_bytes())?;
     }
-    Duration::from_nanos(sum)
 }
 
-/// The kernel's own replies wake the reader for nothing. A ring asks again, but not for ever: the read may end with EAGAIN,
-/// as one that blocks does. Nothing passes, and nobody stays without an answer or an end.
-#[test]
-fn io_uring_without_the_agent() {
-    need!(Bpf, BpfFs, Cgroup2, IoUring);
-    for reads in ALL {
-        let mut world = World::with("uringalone", |config| config.deny_mode = Some(DenyMode::Kernel));
-        let server = uring(&mut world, reads);
-        let good = get("/a", Some(&world.role("reader")));
-        let bad = format!("GET /a HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100));
+/// Requests of several kinds, from before `accept` on, against a server that reads in one way.
+fn suite(name: &str, how: How) {
+    let mut world = World::new(name);
+    world.expect_agent_mode();
+    let server = Reader::start(how);
+    world.apply(vec![policy(server.addr.port(), Mode::Enforce)]);
+    let token = world.role("reader");
+    let good = get("/a", Some(&token));
+    let post = format!(
+        "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\nAuthorization: Bearer {token}\r\n\r\n{}",
+        "x".repeat(5000)
+    );
+    let bad = get("/a", None);
+    let mut sent = 0;
+    for n in 0..20 {
         let mut client = Client::connect(server.addr);
-        assert_eq!(client.ask(&good).status, 200);
-        for _ in 0..300 {
-            match client.try_send(&bad).and_then(|()| client.response()) {
-                Ok(response) => assert_eq!(response.status, 401, "{reads:?}"),
-                Err(error) => {
-                    assert_ne!(error.kind(), ErrorKind::WouldBlock, "{reads:?}: no answer and no end");
-                    break;
-                }
+        if n % 2 == 0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        for piece in [good.len(), 300, post.len(), 2000] {
+            let request = if piece > 1000 { &post } else { &good };
+            for piece in request.as_bytes().chunks(piece) {
+                client.send(piece);
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(client.response().expect("an answer").status, 200, "{:?}", server.seen().errors);
+            assert_eq!(client.ask(&bad).status, 401);
+            sent += request.len();
+        }
+        client.send(&bad[..20]);
+        // One that is denied from the start.
+        assert_eq!(Client::connect(server.addr).ask(&bad).status, 401);
+    }
+    let seen = server.seen();
+    assert_eq!((seen.requests, seen.bytes.len(), seen.errors), (80, sent, vec![]));
+}
+
+/// recv(2), and what is new goes behind what is in the buffer.
+fn recv(stream: &TcpStream, held: &mut Vec<u8>, room: usize, flags: i32) -> io::Result<usize> {
+    let mut chunk = vec![0; room];
+    // SAFETY: the buffer lives through the call, and its size is passed.
+    let read = unsafe { libc::recv(stream.as_raw_fd(), chunk.as_mut_ptr().cast(), room, flags) };
+    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    held.extend(&chunk[..read]);
+    Ok(read)
+}
+
+fn option(stream: &TcpStream, level: i32, name: i32, value: i32) {
+    // SAFETY: the value lives through the call, and its size is passed.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Looks first, and reads what it saw.
+#[test]
+fn a_server_that_peeks() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("peek", |stream, held| {
+        let mut peeked = Vec::new();
+        recv(stream, &mut peeked, 4096, libc::MSG_PEEK)?;
+        let (start, mut again) = (held.len(), Vec::new());
+        recv(stream, &mut again, peeked.len(), libc::MSG_PEEK)?;
+        let read = recv(stream, held, peeked.len(), 0)?;
+        let same = held[start..] == peeked && again == peeked;
+        if same { Ok(read) } else { Err(io::Error::other("another thing than was peeked")) }
+    });
+}
+
+#[test]
+fn a_server_that_reads_into_several_buffers() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("readv", |stream, held| {
+        let (mut small, mut large) = ([0; 100], [0; 4096]);
+        let read = stream.read_vectored(&mut [IoSliceMut::new(&mut small), IoSliceMut::new(&mut large)])?;
+        held.extend([&small[..], &large[..]].concat().iter().take(read));
+        Ok(read)
+    });
+}
+
+#[test]
+fn a_server_that_receives_several_messages() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("recvmmsg", |stream, held| {
+        let mut chunks = [[0_u8; 300]; 4];
+        let mut vectors =
+            chunks.each_mut().map(|c| libc::iovec { iov_base: c.as_mut_ptr().cast(), iov_len: c.len() });
+        let mut messages = vectors.each_mut().map(|vector| {
+            // SAFETY: mmsghdr is plain data for which all-zero is valid.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (vector, 1);
+            message
+        });
+        let (fd, flags) = (stream.as_raw_fd(), libc::MSG_WAITFORONE);
+        // SAFETY: headers, vectors and chunks live through the call, and the number of headers is passed.
+        let got = unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), 4, flags as _, std::ptr::null_mut()) };
+        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        let mut read = 0;
+        for (chunk, message) in chunks.iter().zip(messages).take(got) {
+            held.extend(&chunk[..message.msg_len as usize]);
+            read += message.msg_len as usize;
+        }
+        Ok(read)
+    });
+}
+
+/// Wants more bytes than there ever are: MSG_WAITALL would wait for them, on a connection that is not under control.
+#[test]
+fn a_server_that_waits_for_all() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("waitall", |stream, held| recv(stream, held, 65_536, libc::MSG_WAITALL));
+}
+
+/// What is below the mark is decided when the rest comes.
+#[test]
+fn a_server_with_a_low_water_mark() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("lowat", |stream, held| {
+        option(stream, libc::SOL_SOCKET, libc::SO_RCVLOWAT, 30);
+        recv(stream, held, 4096, 0)
+    });
+}
+
+/// A read that waits for a time is told EAGAIN after it, and not before.
+#[test]
+fn a_server_whose_reads_time_out() {
+    need!(Bpf, BpfFs, Cgroup2);
+    suite("timeout", |stream, held| {
+        let limit = Duration::from_millis(20);
+        stream.set_read_timeout(Some(limit))?;
+        loop {
+            let start = Instant::now();
+            match recv(stream, held, 4096, 0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && start.elapsed() >= limit => {}
+                other => return other,
             }
         }
-        match server.failures()[..] {
-            [] => assert_eq!(client.ask(&good).status, 200, "{reads:?}"),
-            [libc::EAGAIN] => assert!(client.ends(), "{reads:?}"),
-            ref other => panic!("{reads:?}: {other:?}"),
+    });
+}
+
+/// One thread that waits for all connections and then reads with a call that blocks.
+fn selecting(listener: TcpListener, seen: &Mutex<Seen>) -> io::Result<()> {
+    let mut clients: Vec<TcpStream> = Vec::new();
+    loop {
+        // SAFETY: fd_set is plain data for which all-zero is the empty set.
+        let mut ready: libc::fd_set = unsafe { std::mem::zeroed() };
+        let all: Vec<i32> = clients.iter().map(AsRawFd::as_raw_fd).chain([listener.as_raw_fd()]).collect();
+        // SAFETY: a live set, and descriptors of a test's process are below 1024.
+        all.iter().for_each(|fd| unsafe { libc::FD_SET(*fd, &mut ready) });
+        let none = std::ptr::null_mut();
+        let limit = all.iter().max().expect("the listener") + 1;
+        // SAFETY: the set lives through the call.
+        if unsafe { libc::select(limit, &mut ready, none, none, none.cast()) } < 0 {
+            return Err(io::Error::last_os_error());
         }
-        assert_eq!(server.seen().bytes, Some(server.seen().requests * good.len() as u64));
+        // SAFETY: the same.
+        let is_ready = |fd: i32| unsafe { libc::FD_ISSET(fd, &ready) };
+        let accept = is_ready(listener.as_raw_fd());
+        clients.retain_mut(|client| {
+            let mut held = Vec::new();
+            if !is_ready(client.as_raw_fd()) {
+                return true;
+            }
+            match recv(client, &mut held, 4096, 0) {
+                Ok(1..) => {
+                    let mut seen = seen.lock().expect("no thread panicked");
+                    seen.bytes.extend(&held);
+                    seen.requests += 1;
+                    client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_ok()
+                }
+                _ => false,
+            }
+        });
+        if accept {
+            clients.push(listener.accept()?.0);
+        }
     }
+}
+
+/// Denials do not make such a server wait. Half a head does, until it is whole or cut off: a limit.
+#[test]
+fn a_server_that_selects_and_then_reads() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("select", |config| config.head_within = Duration::from_secs(1));
+    world.expect_agent_mode();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("address");
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let shared = seen.clone();
+    thread::spawn(move || selecting(listener, &shared).expect("selecting"));
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    let (good, bad) = (get("/a", Some(&world.role("reader"))), get("/a", None));
+    let (mut denied, mut other) = (Client::connect(addr), Client::connect(addr));
+    for _ in 0..100 {
+        assert_eq!(denied.ask(&bad).status, 401);
+        assert_eq!(other.ask(&good).status, 200);
+    }
+    assert_eq!(denied.ask(&good).status, 200);
+    let (part, rest) = good.split_at(30);
+    for finished in [true, false] {
+        let mut half = Client::connect(addr);
+        assert_eq!(half.ask(&good).status, 200);
+        half.send(part);
+        thread::sleep(Duration::from_millis(20));
+        other.send(&good);
+        if finished {
+            half.send(rest);
+            assert_eq!(half.response().expect("an answer").status, 200);
+        }
+        assert_eq!(other.response().expect("an answer").status, 200, "finished {finished}");
+    }
+    let seen = seen.lock().expect("no thread panicked").clone();
+    assert_eq!((seen.requests, seen.bytes.len()), (106, 106 * good.len()));
+}
+
+/// splice(2) takes from TCP's own queue. There is only what came before `accept`, and before any other read.
+#[test]
+fn a_splice_gets_what_came_before_accept_and_nothing_later() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("splice");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("address");
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    let (good, bad) = (get("/a", Some(&world.role("reader"))), get("/a", None));
+    for early in [true, false] {
+        let mut client = Client::connect(addr);
+        if early {
+            client.send(&bad);
+            thread::sleep(Duration::from_millis(50));
+        }
+        let mut stream = listener.accept().expect("a connection").0;
+        if early {
+            assert_eq!(splice(&stream).expect("the limit"), bad.len());
+        } else {
+            client.send(&good);
+            assert_eq!(recv(&stream, &mut Vec::new(), 4096, 0).expect("a request"), good.len());
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").expect("answering");
+            assert_eq!(client.response().expect("an answer").status, 204);
+        }
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        for request in [&good, &bad] {
+            // A gap in the stream ends the connection.
+            drop(client.try_send(request));
+            thread::sleep(Duration::from_millis(50));
+            assert!(!matches!(splice(&stream), Ok(1..)));
+        }
+    }
+}
+
+fn splice(stream: &TcpStream) -> io::Result<usize> {
+    let (read, write) = io::pipe()?;
+    let (from, none) = (stream.as_raw_fd(), std::ptr::null_mut());
+    // SAFETY: both descriptors are open, and no offsets are passed.
+    let moved = unsafe { libc::splice(from, none, write.as_raw_fd(), none, 4096, libc::SPLICE_F_NONBLOCK) };
+    drop(read);
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
