@@ -29,6 +29,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/link.rs"]
 mod link;
+#[path = "live/losses.rs"]
+mod losses;
 #[path = "live/monitor.rs"]
 mod monitor;
 #[path = "live/nesting.rs"]
