@@ -15,6 +15,8 @@ mod cache;
 mod candidate;
 #[path = "live/client.rs"]
 mod client;
+#[path = "live/clock.rs"]
+mod clock;
 #[path = "corpus/corpus.rs"]
 mod corpus;
 #[path = "live/delivery.rs"]
