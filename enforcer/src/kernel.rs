@@ -207,19 +207,24 @@ impl Datapath {
     /// Puts a generation into force, whole. Connections that are older than the protection of their port are destroyed
     /// where it enforces, and observed from now on where it monitors and that is possible; websockets whose token it
     /// refuses are destroyed.
+    ///
+    /// # Errors
+    /// The first failure. It is in force unless that could not be written, and a connection that cannot be destroyed keeps no
+    /// other from it, or from being observed.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
         apply::apply(&self.maps, &compiled)?;
         let covered = Covered::below(&self.config.cgroup);
-        sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
-        attach::release(&self.pins)?;
+        let older = sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())
+            .and_then(|_| attach::release(&self.pins));
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
             portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()
         };
-        sweep::tunnels(&self.maps, &mut Diag::default(), good)?;
-        self.shared().adopted(adopt::adopt(&self.maps, &covered, compiled.image.ports())?);
-        Ok(())
+        let refused = sweep::tunnels(&self.maps, &mut Diag::default(), good).map(drop);
+        let observed = adopt::adopt(&self.maps, &covered, compiled.image.ports())
+            .map(|cookies| self.shared().adopted(cookies));
+        older.and(refused).and(observed)
     }
 
     /// Whether the instance was there already.
