@@ -297,11 +297,9 @@ fn a_server_that_selects_and_then_reads() {
     assert_eq!((seen.requests, seen.bytes.len()), (106, 106 * good.len()));
 }
 
-/// splice(2) takes from TCP's own queue. There is only what came before `accept`, and before any other read.
-#[test]
-fn a_splice_gets_what_came_before_accept_and_nothing_later() {
-    need!(Bpf, BpfFs, Cgroup2);
-    let mut world = World::new("splice");
+/// What takes from TCP's own queue. There is only what came before `accept`, and before any other read.
+fn gets_what_came_before_accept_and_nothing_later(name: &str, around: fn(&TcpStream) -> io::Result<usize>) {
+    let mut world = World::new(name);
     let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
     let addr = listener.local_addr().expect("address");
     world.apply(vec![policy(addr.port(), Mode::Enforce)]);
@@ -314,7 +312,7 @@ fn a_splice_gets_what_came_before_accept_and_nothing_later() {
         }
         let mut stream = listener.accept().expect("a connection").0;
         if early {
-            assert_eq!(splice(&stream).expect("the limit"), bad.len());
+            assert_eq!(around(&stream).expect("the limit"), bad.len());
         } else {
             client.send(&good);
             assert_eq!(recv(&stream, &mut Vec::new(), 4096, 0).expect("a request"), good.len());
@@ -326,9 +324,21 @@ fn a_splice_gets_what_came_before_accept_and_nothing_later() {
             // A gap in the stream ends the connection.
             drop(client.try_send(request));
             thread::sleep(Duration::from_millis(50));
-            assert!(!matches!(splice(&stream), Ok(1..)));
+            assert!(!matches!(around(&stream), Ok(1..)));
         }
     }
+}
+
+#[test]
+fn a_splice_gets_what_came_before_accept_and_nothing_later() {
+    need!(Bpf, BpfFs, Cgroup2);
+    gets_what_came_before_accept_and_nothing_later("splice", splice);
+}
+
+#[test]
+fn a_receive_without_a_copy_gets_what_came_before_accept_and_nothing_later() {
+    need!(Bpf, BpfFs, Cgroup2);
+    gets_what_came_before_accept_and_nothing_later("zerocopy", without_copy);
 }
 
 fn splice(stream: &TcpStream) -> io::Result<usize> {
@@ -338,4 +348,44 @@ fn splice(stream: &TcpStream) -> io::Result<usize> {
     let moved = unsafe { libc::splice(from, none, write.as_raw_fd(), none, 4096, libc::SPLICE_F_NONBLOCK) };
     drop(read);
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// getsockopt(TCP_ZEROCOPY_RECEIVE), which copies what is less than a page.
+fn without_copy(stream: &TcpStream) -> io::Result<usize> {
+    /// `struct tcp_zerocopy_receive` of linux/tcp.h.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Receive {
+        address: u64,
+        length: u32,
+        recv_skip_hint: u32,
+        inq: u32,
+        err: i32,
+        copybuf_address: u64,
+        copybuf_len: i32,
+        flags: u32,
+    }
+    const TCP_ZEROCOPY_RECEIVE: i32 = 35;
+    let mut room = vec![0_u8; 4096];
+    let mut receive = Receive {
+        copybuf_address: room.as_mut_ptr() as u64,
+        copybuf_len: room.len() as i32,
+        ..Receive::default()
+    };
+    let mut size = size_of::<Receive>() as libc::socklen_t;
+    // SAFETY: the structure, of which the size is passed, and the room that it names live through the call.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_ZEROCOPY_RECEIVE,
+            (&raw mut receive).cast(),
+            &raw mut size,
+        )
+    };
+    match (got, receive.err) {
+        (0, 0) => Ok(usize::try_from(receive.copybuf_len).unwrap_or(0)),
+        (0, error) => Err(io::Error::from_raw_os_error(error.abs())),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
