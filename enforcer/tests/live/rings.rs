@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::kernel::DenyMode;
-use portcullis_testkit::{eventually, need};
+use portcullis_testkit::{Rng, eventually, need, seed};
 use portcullis_wire::Mode;
 
 use crate::client::{Client, get};
@@ -63,6 +63,55 @@ fn io_uring_reads_what_is_allowed_and_nothing_else() {
         });
         assert_eq!(server.seen().requests, 20 * 17, "{reads:?}");
         assert_eq!(server.seen().bytes, Some(sent as u64), "{reads:?}");
+    }
+}
+
+/// Heads cut anywhere, several clients at once, some that go in the middle: exactly what is allowed is read.
+#[test]
+fn io_uring_with_random_cuts() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    let seed = seed();
+    for reads in ALL {
+        let mut world = World::new("uringcuts");
+        world.expect_agent_mode();
+        let server = uring(&mut world, reads);
+        let good = get("/a", Some(&world.role("reader")));
+        let requests =
+            [(good.clone(), 200), (get("/a", None), 401), (get("/a", Some(&world.role("guest"))), 403)];
+        let client = |rng: &mut Rng| {
+            let mut client = Client::connect(server.addr);
+            let mut allowed = 0;
+            for _ in 0..rng.below(6) {
+                let (request, status) = &requests[rng.below(3) as usize];
+                let mut rest = request.as_bytes();
+                let pieces = rng.below(4);
+                for _ in 0..pieces {
+                    let (piece, more) = rest.split_at(rng.below(rest.len() as u64) as usize);
+                    client.send(piece);
+                    rest = more;
+                    thread::sleep(Duration::from_micros(rng.below(1000)));
+                }
+                client.send(rest);
+                let response = client.response().expect("an answer");
+                assert_eq!(response.status, *status, "{reads:?}");
+                allowed += u64::from(*status == 200);
+                if response.has("Connection: close") {
+                    return allowed;
+                }
+            }
+            client.send(&good[..rng.below(good.len() as u64) as usize]);
+            allowed
+        };
+        let clients = |n| {
+            let mut rng = Rng::new(seed ^ n);
+            (0..50).map(|_| client(&mut rng)).sum::<u64>()
+        };
+        let allowed: u64 = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || clients(n))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a client")).sum()
+        });
+        let seen = server.seen();
+        assert_eq!((seen.requests, seen.bytes), (allowed, Some(allowed * good.len() as u64)), "{reads:?}");
     }
 }
 
