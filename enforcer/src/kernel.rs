@@ -209,6 +209,10 @@ impl Datapath {
     /// Puts a generation into force, whole. Connections that are older than the protection of their port are destroyed
     /// where it enforces, and observed from now on where it monitors and that is possible; websockets whose token it
     /// refuses are destroyed. Listeners at ports that enforce defer no accept any more.
+    ///
+    /// # Errors
+    /// The first failure. It is in force unless that could not be written, and a connection that cannot be destroyed keeps no
+    /// other from it, or from being observed.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
         let switches = compiled.image.switches();
@@ -216,20 +220,22 @@ impl Datapath {
             self.attached.see_answers(&self.pins, &self.config.cgroup, true)?;
         }
         apply::apply(&self.maps, &compiled)?;
-        if !switches {
-            self.attached.see_answers(&self.pins, &self.config.cgroup, false)?;
-        }
+        let answers = match switches {
+            true => Ok(()),
+            false => self.attached.see_answers(&self.pins, &self.config.cgroup, false),
+        };
         let covered = Covered::below(&self.config.cgroup);
-        sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())?;
-        attach::release(&self.pins)?;
-        self.shared().deferring().look(&self.maps, &self.config.cgroup)?;
+        let older = sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())
+            .and_then(|_| attach::release(&self.pins));
+        let listeners = self.shared().deferring().look(&self.maps, &self.config.cgroup).map(drop);
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
             portcullis_token::verify(sweep::token(tunnel), &compiled.keys, now_s).is_ok()
         };
-        sweep::tunnels(&self.maps, &mut Diag::default(), good)?;
-        self.shared().adopted(adopt::adopt(&self.maps, &covered, compiled.image.ports())?);
-        Ok(())
+        let refused = sweep::tunnels(&self.maps, &mut Diag::default(), good).map(drop);
+        let observed = adopt::adopt(&self.maps, &covered, compiled.image.ports())
+            .map(|cookies| self.shared().adopted(cookies));
+        older.and(refused).and(observed).and(listeners).and(answers)
     }
 
     /// Whether the instance was there already.

@@ -15,6 +15,8 @@ mod cache;
 mod candidate;
 #[path = "live/client.rs"]
 mod client;
+#[path = "live/clock.rs"]
+mod clock;
 #[path = "corpus/corpus.rs"]
 mod corpus;
 #[path = "live/delivery.rs"]
@@ -29,6 +31,8 @@ mod guard;
 mod lifecycle;
 #[path = "live/link.rs"]
 mod link;
+#[path = "live/losses.rs"]
+mod losses;
 #[path = "live/monitor.rs"]
 mod monitor;
 #[path = "live/nesting.rs"]
@@ -47,6 +51,10 @@ mod parity;
 mod peer;
 #[path = "live/plane.rs"]
 mod plane;
+#[path = "live/readers.rs"]
+mod readers;
+#[path = "live/rings.rs"]
+mod rings;
 #[path = "live/segments.rs"]
 mod segments;
 #[path = "live/servers.rs"]
@@ -61,5 +69,7 @@ mod sync;
 mod turns;
 #[path = "live/upgrade.rs"]
 mod upgrade;
+#[path = "live/uring.rs"]
+mod uring;
 #[path = "live/world.rs"]
 mod world;

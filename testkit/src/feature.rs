@@ -5,6 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -27,6 +28,11 @@ pub enum Feature {
     NetNs,
     /// `socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)` works.
     Mptcp,
+    /// `io_uring_setup` works: the kernel has it, and `kernel.io_uring_disabled` lets this process.
+    IoUring,
+    /// Setting the system clock harms nobody: a virtual machine that is the test's own. Said by
+    /// `PORTCULLIS_MAY_SET_CLOCK=1`, and never tried.
+    SetClock,
     /// CPUs 0 and 1, for this process.
     TwoCpus,
     /// The nginx binary.
@@ -85,6 +91,8 @@ pub fn probe(feature: Feature) -> Result<(), String> {
         Feature::Cgroup2 => cgroup::probe(),
         Feature::NetNs => net::probe_netns(),
         Feature::Mptcp => net::probe_mptcp(),
+        Feature::IoUring => io_uring(),
+        Feature::SetClock => set_clock(),
         Feature::TwoCpus => two_cpus(),
         Feature::Nginx => tool("nginx"),
         Feature::Tool(name) => tool(name),
@@ -102,6 +110,8 @@ impl fmt::Display for Feature {
             Feature::Cgroup2 => f.write_str("cgroup2"),
             Feature::NetNs => f.write_str("netns"),
             Feature::Mptcp => f.write_str("mptcp"),
+            Feature::IoUring => f.write_str("io-uring"),
+            Feature::SetClock => f.write_str("set-clock"),
             Feature::TwoCpus => f.write_str("two-cpus"),
             Feature::Nginx => f.write_str("nginx"),
             Feature::Tool(name) => f.write_str(name),
@@ -152,6 +162,29 @@ fn root() -> Result<(), String> {
         0 => Ok(()),
         uid => Err(format!("effective user id is {uid}, not 0")),
     }
+}
+
+fn set_clock() -> Result<(), String> {
+    const ALLOWED: &str = "PORTCULLIS_MAY_SET_CLOCK";
+    match env::var(ALLOWED).as_deref() {
+        Ok("1") => root(),
+        _ => Err(format!("{ALLOWED} is not 1: others may need this machine's clock")),
+    }
+}
+
+fn io_uring() -> Result<(), String> {
+    /// `struct io_uring_params`, 120 bytes; all zero asks for nothing special.
+    #[repr(C)]
+    struct Params([u64; 15]);
+    let mut params = Params([0; 15]);
+    // SAFETY: the structure is of the size that the call reads and writes, and lives through it.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut params) };
+    if fd < 0 {
+        return Err(format!("io_uring_setup: {}", io::Error::last_os_error()));
+    }
+    // SAFETY: the call made this descriptor, and nothing else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) });
+    Ok(())
 }
 
 fn two_cpus() -> Result<(), String> {

@@ -91,6 +91,7 @@ fn run(program: &Path, test: &str) -> Result<()> {
         .env("PORTCULLIS_SKIPS", SKIPS)
         .env("PORTCULLIS_REQUIRE", REQUIRED)
         .env("NEXTEST_TEST_NAME", test)
+        .env("PORTCULLIS_MAY_SET_CLOCK", "1")
         // Of random tests, which take seconds on a real machine: an emulated one is some twenty times as slow.
         .env("PORTCULLIS_CASES", "1000")
         .current_dir("/tmp")

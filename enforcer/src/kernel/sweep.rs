@@ -152,3 +152,21 @@ fn connection(cookie: u64, tunnel: &Tunnel) -> Connection {
         cgroup: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_told_and_what_was_destroyed_is_counted() {
+        let noted = |all: Vec<io::Result<bool>>| {
+            let mut ended = Ended::default();
+            all.into_iter().for_each(|done| ended.note(done));
+            ended.count().map_err(|error| error.to_string())
+        };
+        assert_eq!(noted(vec![Ok(true), Ok(false), Ok(true)]), Ok(2));
+        let failed = |code| Err(io::Error::from_raw_os_error(code));
+        let told = noted(vec![Ok(true), failed(libc::EPERM), failed(libc::EIO), Ok(true)]);
+        assert!(told.as_ref().is_err_and(|text| text.contains("os error 1")), "{told:?}");
+    }
+}

@@ -177,13 +177,13 @@ pub fn await_readable(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-struct Request {
-    head: String,
-    body: usize,
+pub struct Request {
+    pub head: String,
+    pub body: usize,
 }
 
 /// The first complete request of the buffer: enough of HTTP for the tests' own requests.
-fn take(buffer: &mut Vec<u8>) -> Option<Request> {
+pub fn take(buffer: &mut Vec<u8>) -> Option<Request> {
     let end = find(buffer, b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
     let lower = head.to_ascii_lowercase();

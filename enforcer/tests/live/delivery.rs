@@ -10,6 +10,7 @@ use portcullis_wire::Mode;
 
 use crate::client::{Client, get};
 use crate::servers::Server;
+use crate::uring::Reads;
 use crate::world::{World, policy};
 
 /// Clients of each kind of request.
@@ -156,6 +157,24 @@ fn a_thread_for_each_connection() {
 fn hyper() {
     need!(Bpf, BpfFs, Cgroup2);
     suite("hyper", Server::hyper);
+}
+
+#[test]
+fn io_uring_recv() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringrecv", || Server::io_uring(Reads::Recv));
+}
+
+#[test]
+fn io_uring_multishot() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringmultishot", || Server::io_uring(Reads::Multishot));
+}
+
+#[test]
+fn io_uring_read() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringread", || Server::io_uring(Reads::Read));
 }
 
 #[test]

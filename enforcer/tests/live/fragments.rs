@@ -15,6 +15,7 @@ use portcullis_wire::{Mode, Policy};
 use crate::app::{App, Manner, await_readable};
 use crate::client::{Client, get};
 use crate::servers::Server;
+use crate::uring::Reads;
 use crate::world::{World, policy};
 
 /// What some server or other takes for the whole of a request, with or without the client's end behind it.
@@ -81,6 +82,24 @@ fn a_thread_for_each_connection() {
 fn hyper() {
     need!(Bpf, BpfFs, Cgroup2);
     suite("hyperfrag", Server::hyper);
+}
+
+#[test]
+fn io_uring_recv() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringrecvfrag", || Server::io_uring(Reads::Recv));
+}
+
+#[test]
+fn io_uring_multishot() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringmultishotfrag", || Server::io_uring(Reads::Multishot));
+}
+
+#[test]
+fn io_uring_read() {
+    need!(Bpf, BpfFs, Cgroup2, IoUring);
+    suite("uringreadfrag", || Server::io_uring(Reads::Read));
 }
 
 #[test]

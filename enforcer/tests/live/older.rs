@@ -3,12 +3,14 @@
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::agent::AgentConfig;
+use portcullis_enforcer::compile::compile;
 use portcullis_testkit::{NetNs, TestCgroup, eventually, need};
-use portcullis_wire::{Mode, Verdict};
+use portcullis_wire::{Mode, Policy, Verdict};
 
 use crate::app::App;
 use crate::client::{Client, get, once};
@@ -47,6 +49,72 @@ fn a_connection_older_than_monitoring_is_observed() {
     clients.truncate(5);
     eventually("what is kept of those that ended", Duration::from_secs(5), || (kept() == 5).then_some(()));
     assert_eq!(clients[0].ask(get("/a", None)).status, 200);
+}
+
+/// What the process may not do to one connection keeps others from nothing, and the connection passes nothing.
+#[test]
+fn a_connection_that_cannot_be_destroyed_keeps_no_other_from_being_observed() {
+    need!(Root, Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("undestroyed");
+    let (enforced, monitored) = (App::local(), App::polling(LOCAL));
+    let mut old = Client::connect(enforced.addr);
+    let mut watched = Client::connect(monitored.addr);
+    assert_eq!((old.ask(get("/a", None)).status, watched.ask(get("/a", None)).status), (200, 200));
+    let policies = vec![
+        Policy { id: "enforced".into(), ..policy(enforced.port(), Mode::Enforce) },
+        Policy { id: "monitored".into(), ..policy(monitored.port(), Mode::Monitor) },
+    ];
+    let apply = |world: &mut World, version| {
+        let compiled = compile(&world.bundle(version, policies.clone())).expect("a valid bundle");
+        world.datapath.as_mut().expect("a running datapath").apply(Arc::new(compiled))
+    };
+    let without = WithoutNetAdmin::new();
+    let applied = apply(&mut world, 1);
+    drop(without);
+    let error = applied.expect_err("destroying takes CAP_NET_ADMIN").to_string();
+    assert!(error.contains("destroy a connection"), "{error}");
+    assert_eq!(watched.ask(get("/a", None)).status, 200);
+    assert_eq!((unseen(&world), world.verdicts(Verdict::WouldDeny)), (0, 1));
+    old.timeout(Duration::from_millis(200));
+    old.send(get("/a", None));
+    assert!(old.response().is_err());
+    assert_eq!(enforced.requests(), 1);
+    apply(&mut world, 2).expect("applied");
+    old.timeout(Duration::from_secs(5));
+    assert!(old.ends(), "the connection stays");
+    assert_eq!((enforced.requests(), watched.ask(get("/a", None)).status), (1, 200));
+}
+
+/// This thread lacks CAP_NET_ADMIN; on drop it has what it had.
+struct WithoutNetAdmin([u32; 6]);
+
+// === impl WithoutNetAdmin ===
+
+impl WithoutNetAdmin {
+    fn new() -> WithoutNetAdmin {
+        let mut had = [0; 6];
+        capabilities(libc::SYS_capget, &mut had);
+        let mut less = had;
+        // The first of the effective ones' two words.
+        less[0] &= !(1 << 12);
+        capabilities(libc::SYS_capset, &mut less);
+        WithoutNetAdmin(had)
+    }
+}
+
+impl Drop for WithoutNetAdmin {
+    fn drop(&mut self) {
+        capabilities(libc::SYS_capset, &mut self.0);
+    }
+}
+
+/// capget(2) or capset(2) of this thread: effective, permitted and inheritable, 32 bits of each, and then the others.
+fn capabilities(call: libc::c_long, sets: &mut [u32; 6]) {
+    // _LINUX_CAPABILITY_VERSION_3, and this thread.
+    let mut header = [0x2008_0522_u32, 0];
+    // SAFETY: header and sets are of the sizes of this version, and live through the call.
+    let done = unsafe { libc::syscall(call, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// In the middle of a head, of a body, of what the application has read of a segment: every byte arrives, once, and what

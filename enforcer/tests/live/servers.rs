@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
 use crate::client::{get, once};
+use crate::uring::{self, Reads, Uring};
 
 /// A running server, and how to ask what reached it.
 pub enum Server {
@@ -26,6 +27,8 @@ pub enum Server {
     Threads(App),
     /// hyper, under axum.
     Hyper(SocketAddr, Arc<Counts>),
+    /// Reads through io_uring.
+    Uring(Uring),
     /// Its access log tells.
     Logs(Process),
     /// One that tells in its answers.
@@ -88,6 +91,10 @@ impl Server {
         };
         thread::Builder::new().name(HYPER.to_owned()).spawn(serve).expect("a thread");
         Server::Hyper(addr, counts)
+    }
+
+    pub fn io_uring(reads: Reads) -> Server {
+        Server::Uring(Uring::start(reads))
     }
 
     pub fn nginx() -> Server {
@@ -155,6 +162,7 @@ impl Server {
         match self {
             Server::Threads(app) => app.addr,
             Server::Hyper(addr, _) => *addr,
+            Server::Uring(server) => server.addr,
             Server::Logs(process) | Server::Teller(process) => process.addr,
         }
     }
@@ -167,6 +175,7 @@ impl Server {
                 requests: counts.requests.load(Ordering::SeqCst),
                 bytes: Some(counts.bytes.load(Ordering::SeqCst)),
             },
+            Server::Uring(server) => server.seen(),
             Server::Logs(process) => process.logged(),
             Server::Teller(process) => process.told(),
         }
@@ -178,6 +187,7 @@ impl Server {
             // A read that finds nothing is an error of this server.
             Server::Threads(app) => return app.errors(),
             Server::Hyper(..) => switches(std::process::id(), |_, _, name| name == HYPER),
+            Server::Uring(_) => switches(std::process::id(), |_, _, name| uring::is_its_thread(name)),
             Server::Logs(process) | Server::Teller(process) => switches(process.worker, process.waits),
         };
         counted.expect("its threads")
