@@ -12,6 +12,7 @@ use portcullis_wire::Mode;
 
 use crate::app::take;
 use crate::client::{Client, get};
+use crate::fragments::is_readable;
 use crate::world::{World, policy};
 
 /// Reads something into the buffer, in one way or another; how much. 0 is the end.
@@ -275,6 +276,8 @@ fn a_server_that_selects_and_then_reads() {
     world.apply(vec![policy(addr.port(), Mode::Enforce)]);
     let (good, bad) = (get("/a", Some(&world.role("reader"))), get("/a", None));
     let (mut denied, mut other) = (Client::connect(addr), Client::connect(addr));
+    // Both are accepted: see below.
+    assert_eq!((denied.ask(&good).status, other.ask(&good).status), (200, 200));
     for _ in 0..100 {
         assert_eq!(denied.ask(&bad).status, 401);
         assert_eq!(other.ask(&good).status, 200);
@@ -294,7 +297,35 @@ fn a_server_that_selects_and_then_reads() {
         assert_eq!(other.response().expect("an answer").status, 200, "finished {finished}");
     }
     let seen = seen.lock().expect("no thread panicked").clone();
-    assert_eq!((seen.requests, seen.bytes.len()), (106, 106 * good.len()));
+    assert_eq!((seen.requests, seen.bytes.len()), (108, 108 * good.len()));
+}
+
+/// What came before `accept` is decided by the first read. When that has taken it off, nothing shows as readable: a server
+/// that polls by level would go round in circles.
+#[test]
+fn a_denied_request_from_before_accept_shows_until_it_is_decided() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("early");
+    world.expect_agent_mode();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("address");
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    let good = get("/a", Some(&world.role("reader")));
+    for (blocking, before) in [(true, ""), (false, ""), (true, &*good), (false, &*good)] {
+        let mut client = Client::connect(addr);
+        client.send(before.to_owned() + &get("/a", None));
+        thread::sleep(Duration::from_millis(50));
+        let stream = listener.accept().expect("a connection").0;
+        assert!(is_readable(&stream));
+        stream.set_nonblocking(!blocking).expect("blocking or not");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let first = recv(&stream, &mut Vec::new(), 4096, 0);
+        if before.is_empty() {
+            assert_eq!(first.expect_err("nothing was allowed").kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(client.response().expect("a denial").status, 401);
+        }
+        eprintln!("blocking {blocking}, {} before: readable {}", before.len(), is_readable(&stream));
+    }
 }
 
 /// What takes from TCP's own queue. There is only what came before `accept`, and before any other read.
