@@ -167,6 +167,14 @@ impl Server {
         }
     }
 
+    /// The process of a server that has one of its own.
+    pub fn process(&self) -> Option<u32> {
+        match self {
+            Server::Threads(_) | Server::Hyper(..) | Server::Uring(_) => None,
+            Server::Nginx(process) | Server::Teller(process) => Some(process.child.id()),
+        }
+    }
+
     /// What reached it. Where it takes a request to ask, that one is not counted.
     pub fn seen(&self) -> Seen {
         match self {
