@@ -195,7 +195,8 @@ impl Server {
             // A read that finds nothing is an error of this server.
             Server::Threads(app) => return app.errors(),
             Server::Hyper(..) => switches(std::process::id(), |_, _, name| name == HYPER),
-            Server::Uring(_) => switches(std::process::id(), |_, _, name| uring::is_its_thread(name)),
+            // Threads of the kernel's own, in which some reads wait, come and go.
+            Server::Uring(_) => switches(std::process::id(), |_, _, name| name == uring::THREAD),
             Server::Nginx(process) | Server::Teller(process) => switches(process.child.id(), process.waits),
         };
         counted.expect("its threads")
