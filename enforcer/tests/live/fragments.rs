@@ -431,7 +431,7 @@ fn an_end_behind_extension_headers_is_an_end() {
     assert!(stats.passed_bytes >= heads * 30 && stats.guard_dropped >= heads, "{stats:?}");
 }
 
-fn is_readable(stream: &TcpStream) -> bool {
+pub fn is_readable(stream: &TcpStream) -> bool {
     let mut poll = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: the structure lives through the call, and it is one.
     unsafe { libc::poll(&mut poll, 1, 0) == 1 }

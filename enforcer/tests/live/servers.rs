@@ -167,6 +167,14 @@ impl Server {
         }
     }
 
+    /// The process of a server that has one of its own.
+    pub fn process(&self) -> Option<u32> {
+        match self {
+            Server::Threads(_) | Server::Hyper(..) | Server::Uring(_) => None,
+            Server::Logs(process) | Server::Teller(process) => Some(process.worker),
+        }
+    }
+
     /// What reached it. Where it takes a request to ask, that one is not counted.
     pub fn seen(&self) -> Seen {
         match self {
@@ -187,7 +195,8 @@ impl Server {
             // A read that finds nothing is an error of this server.
             Server::Threads(app) => return app.errors(),
             Server::Hyper(..) => switches(std::process::id(), |_, _, name| name == HYPER),
-            Server::Uring(_) => switches(std::process::id(), |_, _, name| uring::is_its_thread(name)),
+            // Threads of the kernel's own, in which some reads wait, come and go.
+            Server::Uring(_) => switches(std::process::id(), |_, _, name| name == uring::THREAD),
             Server::Logs(process) | Server::Teller(process) => switches(process.worker, process.waits),
         };
         counted.expect("its threads")

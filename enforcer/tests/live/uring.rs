@@ -73,7 +73,8 @@ pub fn is_its_thread(name: &str) -> bool {
     name == THREAD || name.starts_with("iou-")
 }
 
-const THREAD: &str = "uring";
+/// The name of the thread that waits for completions.
+pub const THREAD: &str = "uring";
 /// Bytes of a read.
 const CHUNK: usize = 16_384;
 /// Buffers that the ring picks from, and the name of their group.
