@@ -10,6 +10,9 @@
 /* Flags of a TCP header, RFC 9293 section 3.1. */
 #define PC_TCP_FIN 1
 #define PC_TCP_SYN 2
+/* include/uapi/asm-generic/socket.h */
+#define PC_SOL_SOCKET 1
+#define PC_SO_RCVLOWAT 18
 
 /* An accepted connection of a protected port goes into pc_socks before its first byte is read. */
 static __always_inline void pc_take(struct bpf_sock_ops *ops)
@@ -36,8 +39,44 @@ static __always_inline void pc_take(struct bpf_sock_ops *ops)
 	if (!conn)
 		return;
 	conn->flags = PC_CONN_CONTROLLED;
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG |
+					       BPF_SOCK_OPS_RTT_CB_FLAG);
 	PC_COUNT(conns);
+}
+
+/* The client's acknowledgements are of no interest any more. */
+static __always_inline void pc_no_acks(struct bpf_sock_ops *ops)
+{
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/*
+ * The client has acknowledged something, and nothing was passed yet.  If what was denied came before accept(2),
+ * copied_seq lags: tcp_bpf_recvmsg_parser notes it, lets the programs take the data off, and writes back what it had noted.
+ * poll(2) would say for as long as the connection lives that there is something to read, and a program that polls by level
+ * would go round in circles.  So the low-water mark is put above the lag; data that is passed shows whatever the mark is,
+ * because it is in the socket's psock (sk_is_readable).  The mark must not be above the lag by more than one byte, because
+ * TCP calls the programs by it, too (tcp_data_ready): it is set only while nothing was passed, so that nothing can be unread.
+ */
+static __always_inline void pc_mark_lag(struct bpf_sock_ops *ops)
+{
+	u64 cookie = bpf_get_socket_cookie(ops);
+	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
+	struct bpf_sock *sk = ops->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+	u32 end = ops->rcv_nxt;
+
+	/* nothing was decided yet, or only denied: what has to be marked may come */
+	if (conn && conn->owed) {
+		pc_no_acks(ops);
+		return;
+	}
+	if (!conn || !tp || conn->torn || conn->head_n || conn->exp_seq != end)
+		return;
+	int mark = end - tp->copied_seq + 1;
+
+	if (mark > 1 && !bpf_setsockopt(ops, PC_SOL_SOCKET, PC_SO_RCVLOWAT, &mark, sizeof(mark)))
+		pc_no_acks(ops);
 }
 
 /*
@@ -74,6 +113,8 @@ int pc_sockops(struct bpf_sock_ops *ops)
 		pc_take(ops);
 	} else if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
 		pc_leave(ops);
+	} else if (ops->op == BPF_SOCK_OPS_RTT_CB) {
+		pc_mark_lag(ops);
 	} else if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == BPF_TCP_CLOSE) {
 		u64 cookie = bpf_get_socket_cookie(ops);
 

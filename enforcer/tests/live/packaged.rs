@@ -21,15 +21,15 @@ impl Server {
                 format!("LoadModule {name}_module {}\n", modules.join(format!("mod_{name}.so")).display())
             })
             .concat();
-        let root = dir.join("root");
+        let root = dir.join("www");
         fs::create_dir_all(&root).expect("a directory");
         fs::write(root.join("ok"), "ok\n").expect("a file");
         let config = format!(
             "{load}ServerRoot {dir}\nPidFile {dir}/pid\nMutex posixsem\nListen {addr}\nListenBacklog 512\n\
-             ServerName localhost\nMaxRequestWorkers 64\nDocumentRoot {dir}/root\nErrorLog {dir}/error.log\nKeepAlive On\n\
-             MaxKeepAliveRequests 0\nThreadsPerChild 64\nAliasMatch ^/.* {dir}/root/ok\n\
+             ServerName localhost\nMaxRequestWorkers 64\nDocumentRoot {dir}/www\nErrorLog {dir}/error.log\nKeepAlive On\n\
+             MaxKeepAliveRequests 0\nThreadsPerChild 64\nAliasMatch ^/.* {dir}/www/ok\n\
              LogFormat \"%U %>s -\" seen\nCustomLog {dir}/access.log seen\n\
-             <Directory {dir}/root>\nRequire all granted\n</Directory>\n",
+             <Directory {dir}/www>\nRequire all granted\n</Directory>\n",
             dir = dir.display(),
         );
         let path = dir.join("apache.conf");
