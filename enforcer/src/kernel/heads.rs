@@ -26,6 +26,8 @@ struct Seen {
     waits: Option<Instant>,
 }
 
+/// Parts that come one after the other are not worth a look.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Clients decide how often there is something withheld, and looking takes a walk through all descriptors of the host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An application may change its mind about how it reads.
@@ -54,9 +56,13 @@ impl Heads {
             if seen.requests != conn.requests {
                 *seen = fresh();
             }
-            if now.duration_since(seen.since) >= within {
+            let age = now.duration_since(seen.since);
+            if age >= within {
                 overdue.push(cookie);
-            } else if conn.withheld != 0 && seen.waits.is_none_or(|at| now.duration_since(at) >= LOOK_AGAIN) {
+            } else if conn.withheld != 0
+                && age >= LOOK_AFTER
+                && seen.waits.is_none_or(|at| now.duration_since(at) >= LOOK_AGAIN)
+            {
                 withheld.push(cookie);
             }
         }

@@ -74,8 +74,8 @@ struct Worker {
 const BEAT_EVERY: Duration = Duration::from_millis(50);
 const BEAT_FOR: Duration = Duration::from_millis(300);
 /// A client that was told to close gets so long to do it, from the injection on: a worker of the kernel passes the reply
-/// to TCP, and on a busy host it was seen to take two seconds for that.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// to TCP, and on a host without time to spare it was seen to take a second for that.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// An injected reply is with TCP after so long, mostly.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
 /// More than records fit into the ring: what is asked again was answered less than a ring ago.
