@@ -172,7 +172,7 @@ fn node() {
 
 #[test]
 fn go() {
-    need!(Bpf, BpfFs, Cgroup2, Tool("go"));
+    need!(Bpf, BpfFs, Cgroup2, Go);
     suite("go", Server::go);
 }
 
