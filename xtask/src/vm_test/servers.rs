@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
 
-use super::tree::{Tree, libraries};
+use super::tree::{Tree, libraries, libraries_beside};
 use crate::sh::{self, step};
 
 /// What the servers add to a guest.
@@ -132,7 +132,8 @@ impl Servers {
         }
         for file in OF_JAVA.iter().map(|name| home.join(name)).filter(|file| file.is_file()) {
             if file.extension().is_some_and(|extension| extension == "so") {
-                libraries(&file)?.iter().for_each(|library| self.tree.copy(library));
+                let needed = libraries_beside(&file, &home.join("lib/server"))?;
+                needed.iter().for_each(|library| self.tree.copy(library));
             }
             self.tree.copy(&file);
         }

@@ -120,7 +120,16 @@ impl Tree {
 
 /// Shared libraries, the loader included, by the paths that the program looks for them at; none when it is static.
 pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let out = Command::new("ldd").arg(program).output().context("starting ldd")?;
+    needed(program, Command::new("ldd").arg(program))
+}
+
+/// Those of a shared object whose program will have loaded what lies in `dir`.
+pub(super) fn libraries_beside(object: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
+    needed(object, Command::new("ldd").arg(object).env("LD_LIBRARY_PATH", dir))
+}
+
+fn needed(program: &Path, ldd: &mut Command) -> Result<Vec<PathBuf>> {
+    let out = ldd.output().context("starting ldd")?;
     let text = String::from_utf8_lossy(&out.stdout);
     if text.contains("not found") {
         bail!("{} needs libraries that are not here:\n{text}", program.display());
