@@ -27,13 +27,18 @@ pub fn unless_stalled<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Resu
         let result = attempt();
         let longest = witness.end();
         match &result {
-            Err(error) if longest >= STALL && n < ATTEMPTS => {
+            Err(error) if !stands(longest, n) => {
                 eprintln!("again, for a processor stood still for {} ms: {error}", longest.as_millis());
             }
             _ => return result,
         }
     }
     unreachable!("the last attempt counts")
+}
+
+/// Whether the failure of the `n`th attempt stands, after what the witness saw.
+fn stands(longest: Duration, n: usize) -> bool {
+    longest < STALL || n >= ATTEMPTS
 }
 
 // === impl Witness ===
@@ -85,6 +90,9 @@ fn raise_priority() {
 
 #[test]
 fn a_failure_stands_where_no_processor_stood_still() {
+    assert!(stands(Duration::from_millis(20), 1));
+    assert!(!stands(STALL, 1) && !stands(STALL, ATTEMPTS - 1));
+    assert!(stands(STALL, ATTEMPTS));
     let mut attempts = 0;
     let result = unless_stalled(|| {
         attempts += 1;
