@@ -36,13 +36,14 @@ pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Vec<St
     command
         .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic softlockup_panic=1 watchdog_thresh=30"]);
     let step = step("booting");
-    let watched = step.run_bounded(&mut command, BOUNDS, "the guest's console is above")?;
+    let mut watched = step.run_bounded(&mut command, BOUNDS, "the guest's console is above")?;
+    if let Some(bound) = watched.exceeded {
+        // As the guest says what went wrong.
+        watched.lines.push(format!("PCVM broken ended: {bound}"));
+    }
     fs::write(log, watched.lines.join("\n") + "\n").with_context(|| format!("writing {}", log.display()))?;
     if watched.lines.is_empty() {
         bail!("QEMU ended with {} before the guest said a word", watched.status);
-    }
-    if let Some(bound) = watched.exceeded {
-        eprintln!("    the guest was ended: {bound}");
     }
     step.done();
     Ok(watched.lines)
