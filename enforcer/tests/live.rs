@@ -49,8 +49,6 @@ mod plane;
 mod segments;
 #[path = "live/servers.rs"]
 mod servers;
-#[path = "live/stalls.rs"]
-mod stalls;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/swap.rs"]

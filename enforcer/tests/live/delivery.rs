@@ -10,13 +10,14 @@ use portcullis_wire::Mode;
 
 use crate::client::{Client, get};
 use crate::servers::Server;
-use crate::stalls::unless_stalled;
 use crate::world::{World, policy};
 
 /// Clients of each kind of request.
 const CLIENTS: usize = 100;
 /// At a time.
 const THREADS: usize = 20;
+/// Of what fails because the agent was late.
+const ATTEMPTS: usize = 5;
 /// Denials for which a server must not be woken.
 const ASLEEP: u64 = 100;
 
@@ -106,7 +107,7 @@ fn suite(name: &str, start: impl FnOnce() -> Server) {
     let good = get("/orders/1", Some(&world.role("reader")));
     let mut expected = server.seen();
     for case in cases(&world) {
-        let delivered = unless_stalled(|| {
+        let delivered = unless_late(&world, || {
             let (next, passed) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let work = || {
                 let clients = std::iter::repeat_with(|| next.fetch_add(1, Ordering::SeqCst));
@@ -140,9 +141,29 @@ fn suite(name: &str, start: impl FnOnce() -> Server) {
         });
         assert_eq!(delivered, Ok(()));
     }
-    let woken = unless_stalled(|| asleep(&server, &good, &get("/orders/1", None)));
-    let woken = woken.expect("denials");
-    assert!(woken < ASLEEP / 4, "{ASLEEP} denials, and the application was woken {woken} times");
+    let slept = unless_late(&world, || match asleep(&server, &good, &get("/orders/1", None))? {
+        woken if woken < ASLEEP / 4 => Ok(()),
+        woken => Err(format!("{ASLEEP} denials, and the application was woken {woken} times")),
+    });
+    assert_eq!(slept, Ok(()));
+}
+
+/// What `attempt` says; it is repeated where it failed and the kernel had answered by itself. The agent was late then, as
+/// it may be on an emulated machine, and the kernel's replies are shorter and wake the application.
+fn unless_late<T>(world: &World, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let mut left = ATTEMPTS;
+    loop {
+        let before = world.stats().replies_kernel;
+        let result = attempt();
+        left -= 1;
+        let alone = world.stats().replies_kernel - before;
+        match &result {
+            Err(error) if left > 0 && alone > 0 => {
+                eprintln!("again, for the kernel answered {alone} times by itself: {error}");
+            }
+            _ => return result,
+        }
+    }
 }
 
 /// How often the server went to sleep anew while a connection that it knows was sent denied requests.

@@ -31,6 +31,10 @@ const GO_PROGRAM: &str = "/servers/server-go";
 const ASK_NODE: &str = "console.log(process.execPath);\
     for (const d of process.config.target_defaults.defines || [])\
     { const [n, v] = d.split('='); if (/^NODE_SHARED_BUILTIN_/.test(n) && v) console.log(v); }";
+/// What gunicorn lies beside.
+const ASK_GUNICORN: &str = "import gunicorn, os; print(os.path.dirname(os.path.dirname(gunicorn.__file__)))";
+/// Of that, what it starts with.
+const OF_GUNICORN: &[&str] = &["_distutils_hack", "gunicorn", "packaging", "pkg_resources", "setuptools"];
 /// Where the interpreter is, also behind a shim and a virtual environment, and its library.
 const ASK_PYTHON: &str = "import os, sys, sysconfig\n\
     print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))\n\
@@ -79,6 +83,10 @@ pub(super) fn servers(dir: &Path) -> Result<Servers> {
     servers.take("node", node)?;
     let python = servers.python()?;
     servers.take("python3", python)?;
+    let gunicorn = servers.gunicorn()?;
+    servers.take("gunicorn", gunicorn)?;
+    let apache = servers.apache()?;
+    servers.take("apache2", apache)?;
     let javac = servers.java()?;
     servers.take("javac", javac)?;
     servers.go(&step, dir)?;
@@ -109,14 +117,55 @@ impl Servers {
         for dir in dirs {
             self.tree.copy_below(dir, &of_python)?;
         }
+        self.needed_below(dirs);
+        Ok(Ok(program.clone()))
+    }
+
+    /// A script, for the interpreter that it names.
+    fn gunicorn(&mut self) -> Result<Found> {
+        let Some(script) = sh::which("gunicorn") else { return Ok(Err("not installed".to_owned())) };
+        let text = std::fs::read(&script).with_context(|| format!("reading {}", script.display()))?;
+        let Some(interpreter) = interpreter(&String::from_utf8_lossy(&text)) else {
+            return Ok(Err(format!("{} names no interpreter", script.display())));
+        };
+        let told = match ask(&interpreter.to_string_lossy(), &["-c", ASK_GUNICORN]) {
+            Ok(out) => lines(&out.stdout),
+            Err(why) => return Ok(Err(why)),
+        };
+        let Some(dir) = told.first() else { return Ok(Err("it told nothing".to_owned())) };
+        self.tree.copy_below(dir, &|path| {
+            let first = path.strip_prefix(dir).ok().and_then(|below| below.iter().next());
+            let first = first.unwrap_or_default().to_string_lossy();
+            OF_GUNICORN.iter().any(|name| first.starts_with(name)) && !path.ends_with("__pycache__")
+        })?;
+        let canonical =
+            interpreter.canonicalize().with_context(|| format!("looking for {}", interpreter.display()))?;
+        self.tree.program(&canonical.to_string_lossy(), &canonical)?;
+        if canonical != interpreter {
+            self.tree.link(&interpreter.to_string_lossy(), &canonical);
+        }
+        Ok(Ok(script))
+    }
+
+    fn apache(&mut self) -> Result<Found> {
+        let Some(program) = sh::which("apache2") else { return Ok(Err("not installed".to_owned())) };
+        let modules = PathBuf::from("/usr/lib/apache2/modules");
+        if modules.is_dir() {
+            self.tree.copy_below(&modules, &|_| true)?;
+            self.needed_below(&[modules]);
+        }
+        Ok(Ok(program))
+    }
+
+    /// What shared objects in these directories need. One whose library is not here is one that nothing here can use
+    /// either: it is left out.
+    fn needed_below(&mut self, dirs: &[PathBuf]) {
         for object in self.tree.objects_below(dirs) {
-            // An extension whose library is not here is one that nothing here can use either.
             match libraries(&object) {
                 Ok(needed) => needed.iter().for_each(|library| self.tree.copy(library)),
                 Err(_) => self.tree.remove(&object),
             }
         }
-        Ok(Ok(program.clone()))
     }
 
     fn java(&mut self) -> Result<Found> {
@@ -205,6 +254,12 @@ fn lines(text: &[u8]) -> Vec<PathBuf> {
     String::from_utf8_lossy(text).lines().map(PathBuf::from).collect()
 }
 
+/// The interpreter that the first line of a script names.
+fn interpreter(script: &str) -> Option<PathBuf> {
+    let named = script.lines().next()?.strip_prefix("#!")?.split_whitespace().next()?;
+    Some(PathBuf::from(named)).filter(|path| path.is_absolute())
+}
+
 fn java_home(settings: &str) -> Option<PathBuf> {
     let told = settings.lines().find_map(|line| line.trim().strip_prefix("java.home = "));
     told.and_then(|home| Path::new(home).canonicalize().ok())
@@ -237,6 +292,13 @@ mod tests {
         assert!(
             !of_python(Path::new("/usr/lib/python3/test")) && !of_python(Path::new("/x/config-3.11-x86_64"))
         );
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter() {
+        assert_eq!(interpreter("#!/usr/bin/python3 -I\nimport re\n"), Some("/usr/bin/python3".into()));
+        assert_eq!(interpreter("import re\n"), None);
+        assert_eq!(interpreter(""), None);
     }
 
     #[test]
