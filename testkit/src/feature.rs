@@ -3,6 +3,7 @@
 //! **Invariant:** a skip is printed, recorded in the skip file (which `cargo xtask test` counts and names), and is a
 //! failure when `PORTCULLIS_REQUIRE` names the feature or is `all`.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -37,9 +38,14 @@ pub enum Feature {
     TwoCpus,
     /// The nginx binary.
     Nginx,
+    /// A Go toolchain, or the program that the tests would build with it: `PORTCULLIS_GO_SERVER` names it.
+    Go,
     /// Another program, by its name, on PATH or in an sbin directory.
     Tool(&'static str),
 }
+
+/// Names a server that a Go toolchain elsewhere has built, for machines without one.
+pub const GO_SERVER: &str = "PORTCULLIS_GO_SERVER";
 
 /// Proof that [`need`] found every feature.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +101,7 @@ pub fn probe(feature: Feature) -> Result<(), String> {
         Feature::SetClock => set_clock(),
         Feature::TwoCpus => two_cpus(),
         Feature::Nginx => tool("nginx"),
+        Feature::Go => go(env::var_os(GO_SERVER)),
         Feature::Tool(name) => tool(name),
     }
 }
@@ -114,6 +121,7 @@ impl fmt::Display for Feature {
             Feature::SetClock => f.write_str("set-clock"),
             Feature::TwoCpus => f.write_str("two-cpus"),
             Feature::Nginx => f.write_str("nginx"),
+            Feature::Go => f.write_str("go"),
             Feature::Tool(name) => f.write_str(name),
         }
     }
@@ -220,6 +228,14 @@ fn tool(name: &str) -> Result<(), String> {
     if found { Ok(()) } else { Err("not installed".to_owned()) }
 }
 
+fn go(server: Option<OsString>) -> Result<(), String> {
+    match server.map(PathBuf::from) {
+        None => tool("go"),
+        Some(path) if path.is_file() => Ok(()),
+        Some(path) => Err(format!("{GO_SERVER}: {} is not there", path.display())),
+    }
+}
+
 /// The smallest use of `bpf(2)` that stands for the real one.
 mod bpf {
     use std::fs::File;
@@ -300,6 +316,15 @@ mod tests {
         let why = probe(Feature::Tool("no-such-program-of-portcullis")).expect_err("does not exist");
         assert_eq!(why, "not installed");
         assert_eq!(Feature::Tool("x").to_string(), "x");
+    }
+
+    #[test]
+    fn a_server_that_go_built_must_be_there() {
+        let me = env::current_exe().expect("a program");
+        assert_eq!(go(Some(me.into())), Ok(()));
+        let why = go(Some("/no/such/program".into())).expect_err("does not exist");
+        assert!(why.contains(GO_SERVER) && why.contains("/no/such/program"), "{why}");
+        assert_eq!(go(None), tool("go"));
     }
 
     #[test]

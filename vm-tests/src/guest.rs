@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 pub fn prepare() -> Result<()> {
     for (source, target, kind) in [
         (c"dev", c"/dev", c"devtmpfs"),
+        (c"shm", c"/dev/shm", c"tmpfs"),
         (c"proc", c"/proc", c"proc"),
         (c"sys", c"/sys", c"sysfs"),
         (c"tmp", c"/tmp", c"tmpfs"),

@@ -7,6 +7,7 @@
 //! **Invariant:** a guest that does not reach `PCVM end` has failed, whatever it printed before.
 
 mod guest;
+mod settings;
 mod tests;
 
 use std::process::ExitCode;

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::settings::Settings;
+
 const DIR: &str = "/tests";
 /// Loads every kernel program and prints what the verifier counted.
 const STATS: &str = "/verifier_stats";
 /// What every kernel of the list has: a test that skips itself for want of one of these has failed.
-const REQUIRED: &str = "root,bpf,bpffs,cgroup2,netns,mptcp";
+const REQUIRED: &[&str] = &["root", "bpf", "bpffs", "cgroup2", "netns", "mptcp"];
 const SKIPS: &str = "/tmp/skips.txt";
 /// Emulated guests are about ten times slower than the host, on which a test may take a minute.
 const TEST_MAX: Duration = Duration::from_secs(300);
@@ -36,10 +38,16 @@ pub fn run_all() -> Result<()> {
     if programs.is_empty() {
         bail!("no test program in {DIR}");
     }
+    let settings = Settings::read()?;
+    let mut none = true;
     for program in &programs {
-        for test in tests_of(program)? {
-            run(program, &test)?;
+        for test in tests_of(program)?.iter().filter(|test| settings.wants(test)) {
+            run(program, test, &settings)?;
+            none = false;
         }
+    }
+    if none {
+        bail!("no test's name contains {}", settings.tests.join(" or "));
     }
     for line in fs::read_to_string(SKIPS).with_context(|| format!("reading {SKIPS}"))?.lines() {
         println!("PCVM skipped {line}");
@@ -83,13 +91,15 @@ fn native(test: &str) -> bool {
     test.split("::").any(|part| part.starts_with("native"))
 }
 
-fn run(program: &Path, test: &str) -> Result<()> {
+fn run(program: &Path, test: &str, settings: &Settings) -> Result<()> {
     let start = Instant::now();
+    let required = REQUIRED.iter().copied().chain(settings.require.iter().map(String::as_str));
     let mut child = Command::new(program)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env("PATH", "/bin")
         .env("PORTCULLIS_SKIPS", SKIPS)
-        .env("PORTCULLIS_REQUIRE", REQUIRED)
+        .env("PORTCULLIS_REQUIRE", required.collect::<Vec<_>>().join(","))
+        .envs(settings.env.iter().map(|(name, value)| (name, value)))
         .env("NEXTEST_TEST_NAME", test)
         .env("PORTCULLIS_MAY_SET_CLOCK", "1")
         // Of random tests, which take seconds on a real machine: an emulated one is some twenty times as slow.

@@ -118,9 +118,10 @@ Usage: cargo xtask <TASK> [ARGS]
   vm-test         boots stock kernels in QEMU and runs the kernel-facing tests inside each; a table at the end.
                   --list shows the kernels of vm-tests/kernels.toml, --kernel V picks one (again for more), --all takes
                   every one, --program NAME runs only test programs whose name contains it (`none`: only loads the
-                  datapath), --update-budget rewrites the kernels' rows of bpf/budget.toml
+                  datapath), --test NAME only tests whose name contains it (again for more), --update-budget
+                  rewrites the kernels' rows of bpf/budget.toml
   setup           the set-up of run and test alone. --delivery adds servers (node, Go, Java, Python) without which some
-                  tests of delivery are skipped
+                  tests of delivery are skipped, here and in the guests of vm-test
 
 Set-up installs what is missing with apt-get when run as root; otherwise it prints the command and exits with 2.
 
@@ -134,4 +135,5 @@ Examples:
   cargo xtask run
   cargo xtask test -p portcullis-testkit
   cargo xtask vm-test --kernel 6.1
+  cargo xtask vm-test --kernel 6.1 --program live --test delivery::
   cargo xtask run scenarios/monitor_vs_enforce.yaml --engine model";

@@ -297,4 +297,5 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Vm, probe: Probe::Program("modprobe"), package: "kmod" },
     Item { need: Need::Vm, probe: Probe::Program("xz"), package: "xz-utils" },
     Item { need: Need::Vm, probe: Probe::Program("busybox"), package: "busybox-static" },
+    Item { need: Need::Vm, probe: Probe::Program("setpriv"), package: "util-linux" },
 ];

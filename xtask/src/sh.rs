@@ -65,6 +65,24 @@ pub struct Watched {
     pub status: ExitStatus,
     /// Standard output and error, by line, without colours.
     pub lines: Vec<String>,
+    /// The bound for which it was ended, as a sentence.
+    pub exceeded: Option<String>,
+}
+
+/// How long a command may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From one line to the next.
+    pub silence: Duration,
+    /// From its start to its end.
+    pub total: Duration,
+}
+
+// === impl Bounds ===
+
+impl Bounds {
+    /// As long as it likes.
+    pub const NONE: Bounds = Bounds { silence: Duration::MAX, total: Duration::MAX };
 }
 
 // === impl Step ===
@@ -109,18 +127,46 @@ impl Step {
 
     /// Runs `command`, shows its output as it comes and keeps it.
     pub fn run_watched(&self, command: &mut Command, remedy: &str) -> Result<Watched> {
+        self.run_bounded(command, Bounds::NONE, remedy)
+    }
+
+    /// The same, with an end for a command that exceeds a bound; what it had said by then is kept.
+    pub fn run_bounded(&self, command: &mut Command, bounds: Bounds, remedy: &str) -> Result<Watched> {
+        let start = Instant::now();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| self.cannot_start(command, remedy))?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let err = thread::spawn(move || err.map_or_else(Vec::new, |e| copy(e, io::stderr())));
-        let mut lines = out.map_or_else(Vec::new, |o| copy(o, io::stdout()));
-        lines.extend(err.join().unwrap_or_default());
+        let (said, hear) = mpsc::channel();
+        let (to_err, err) = (said.clone(), child.stderr.take());
+        let (out, to_out) = (child.stdout.take(), said);
+        // Not joined: what a command that was ended has started may hold the pipes open.
+        thread::spawn(move || err.map(|e| copy(e, io::stderr(), |line| drop(to_err.send((true, line))))));
+        thread::spawn(move || out.map(|o| copy(o, io::stdout(), |line| drop(to_out.send((false, line))))));
+        let (mut lines, mut errors) = (Vec::new(), Vec::new());
+        let mut exceeded = None;
+        loop {
+            let left = bounds.total.saturating_sub(start.elapsed());
+            match hear.recv_timeout(left.min(bounds.silence)) {
+                Ok((true, line)) => errors.push(line),
+                Ok((false, line)) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    exceeded = Some(if left <= bounds.silence {
+                        format!("it ran for {} s", bounds.total.as_secs())
+                    } else {
+                        format!("it said nothing for {} s", bounds.silence.as_secs())
+                    });
+                    child.kill().with_context(|| format!("{}: ending the command", self.what))?;
+                    break;
+                }
+            }
+        }
+        lines.extend(errors);
         let status = child.wait().with_context(|| format!("{}: waiting for the command", self.what))?;
-        Ok(Watched { status, lines })
+        Ok(Watched { status, lines, exceeded })
     }
 
     fn cannot_start(&self, command: &Command, remedy: &str) -> String {
@@ -140,17 +186,15 @@ pub fn shown(command: &Command) -> String {
     command.get_args().fold(program, |text, arg| text + " " + &arg.to_string_lossy())
 }
 
-fn copy(from: impl io::Read, mut to: impl Write) -> Vec<String> {
-    let mut lines = Vec::new();
+fn copy(from: impl io::Read, mut to: impl Write, heard: impl Fn(String)) {
     let mut from = BufReader::new(from);
     let mut raw = Vec::new();
     while from.read_until(b'\n', &mut raw).is_ok_and(|n| n > 0) {
         // A closed terminal is no reason to stop the work.
         let _ = to.write_all(&raw).and_then(|()| to.flush());
-        lines.push(plain(String::from_utf8_lossy(&raw).trim_end()));
+        heard(plain(String::from_utf8_lossy(&raw).trim_end()));
         raw.clear();
     }
-    lines
 }
 
 /// Removes colour sequences (ESC `[` … letter).
@@ -187,5 +231,36 @@ mod tests {
         let error = step("proving").run(&mut Command::new("false"), "try again").expect_err("false fails");
         let text = format!("{error:#}");
         assert!(text.starts_with("proving: `false` ended with") && text.ends_with("try again"), "{text}");
+    }
+
+    #[test]
+    fn output_of_a_command_is_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo said; echo wrong >&2; exit 3"]);
+        let watched = step("watching").run_watched(&mut command, "none").expect("it starts");
+        assert_eq!((watched.lines, watched.exceeded), (vec!["said".to_owned(), "wrong".to_owned()], None));
+        assert_eq!(watched.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_silent_command_is_ended_and_what_it_said_is_kept() {
+        let mut command = Command::new("sh");
+        // Its child holds the pipes open after it was ended.
+        command.args(["-c", "echo said; sleep 60; echo more"]);
+        let bounds = Bounds { silence: Duration::from_secs(2), total: Duration::MAX };
+        let watched = step("watching").run_bounded(&mut command, bounds, "none").expect("it starts");
+        assert_eq!(watched.lines, ["said"]);
+        assert_eq!(watched.exceeded.as_deref(), Some("it said nothing for 2 s"));
+        assert!(!watched.status.success());
+    }
+
+    #[test]
+    fn a_command_that_goes_on_talking_is_ended_too() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while echo said; do sleep 0.05; done"]);
+        let bounds = Bounds { silence: Duration::from_secs(60), total: Duration::from_secs(1) };
+        let watched = step("watching").run_bounded(&mut command, bounds, "none").expect("it starts");
+        assert_eq!(watched.exceeded.as_deref(), Some("it ran for 1 s"));
+        assert!(watched.lines.iter().all(|line| line == "said"));
     }
 }

@@ -76,7 +76,8 @@ fn runner(
     read: fn(&[String]) -> Option<Counts>,
 ) -> Result<Counts> {
     let step = step(what);
-    let Watched { status, lines } = step.run_watched(command, "`cargo xtask setup` checks the machine")?;
+    let Watched { status, lines, exceeded: _ } =
+        step.run_watched(command, "`cargo xtask setup` checks the machine")?;
     step.done();
     let Some(counts) = read(&lines) else {
         let text =

@@ -1,7 +1,8 @@
 //! `cargo xtask vm-test`: boots stock kernels in QEMU and runs the kernel-facing tests inside each.
 //!
-//! The guest is an initramfs with the test programs of this build, their shared libraries, a few modules of the
-//! kernel, and `portcullis-vm-init` as its first process. Every test runs in a process of its own.
+//! The guest is an initramfs with the test programs of this build, their shared libraries, the servers that this
+//! machine has (`servers.rs`), a few modules of the kernel, and `portcullis-vm-init` as its first process. Every test
+//! runs in a process of its own.
 //!
 //! **Invariant:** a skip for want of a feature that the kernel has is a failure (`PORTCULLIS_REQUIRE` in the guest).
 //! **Invariant:** a guest that does not report its end has failed.
@@ -16,11 +17,14 @@ use anyhow::{Context, Result, bail};
 use crate::setup::{self, Need};
 use crate::sh::{self, step};
 use crate::{Exit, Usage, budget, toml};
+use tree::Tree;
 
 mod archive;
 mod boot;
 mod fetch;
 mod image;
+mod servers;
+mod tree;
 
 pub(crate) use fetch::mirror;
 
@@ -28,6 +32,10 @@ pub(crate) use fetch::mirror;
 const LIST: &str = "vm-tests/kernels.toml";
 /// Packages whose integration tests run in the guest.
 const PACKAGES: &[&str] = &["portcullis-bpf", "portcullis-enforcer", "portcullis-testkit"];
+/// The test program that starts servers of other kinds.
+const STARTS_SERVERS: &str = "live";
+/// What the first process is told (`vm-tests/src/settings.rs`).
+const SETTINGS: &str = "settings";
 
 /// One row of the list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,10 +68,11 @@ pub fn vm_test(args: &[String]) -> Result<()> {
     setup::ensure(&[Need::Build, Need::Serve, Need::Nextest, Need::Vm])?;
     let dir = sh::results().join("vm");
     let programs = image::build_programs(PACKAGES, &dir, &options.filter)?;
+    let common = common(&programs, &options.tests, &dir)?;
     let mut rows = Vec::new();
     for kernel in &options.kernels {
         let start = Instant::now();
-        let mut report = one(kernel, &dir, &programs).unwrap_or_else(|error| {
+        let mut report = one(kernel, &dir, &common).unwrap_or_else(|error| {
             eprintln!("error: {}: {error:#}", kernel.name);
             Report { failed: vec![format!("{error:#}")], ..Report::default() }
         });
@@ -89,6 +98,8 @@ struct Options {
     kernels: Vec<Kernel>,
     /// Only test programs whose name contains one of these; empty: all; `none`: only load the datapath.
     filter: Vec<String>,
+    /// Only tests whose name contains one of these; empty: all.
+    tests: Vec<String>,
     /// Rewrite the kernels' rows of the verifier budget.
     update_budget: bool,
 }
@@ -98,7 +109,8 @@ struct Options {
 impl Options {
     /// `None`: only list.
     fn parse(args: &[String], all: &[Kernel]) -> Result<Option<Options>> {
-        let (mut kernels, mut filter, mut update_budget) = (Vec::new(), Vec::new(), false);
+        let (mut kernels, mut filter, mut tests, mut update_budget) =
+            (Vec::new(), Vec::new(), Vec::new(), false);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -113,6 +125,9 @@ impl Options {
                     filter
                         .push(args.next().ok_or_else(|| Usage("--program takes a name".to_owned()))?.clone());
                 }
+                "--test" => {
+                    tests.push(args.next().ok_or_else(|| Usage("--test takes a name".to_owned()))?.clone());
+                }
                 other => match other.strip_prefix("--kernel=") {
                     Some(name) => kernels.push(find(all, name)?),
                     None => return Err(Usage(format!("unexpected argument `{other}`")).into()),
@@ -122,7 +137,7 @@ impl Options {
         if kernels.is_empty() {
             kernels = all.iter().filter(|kernel| kernel.default).cloned().collect();
         }
-        Ok(Some(Options { kernels, filter, update_budget }))
+        Ok(Some(Options { kernels, filter, tests, update_budget }))
     }
 }
 
@@ -159,11 +174,25 @@ impl Report {
     }
 }
 
-fn one(kernel: &Kernel, dir: &Path, programs: &[PathBuf]) -> Result<Report> {
+/// What all guests have.
+fn common(programs: &[PathBuf], tests: &[String], dir: &Path) -> Result<Tree> {
+    let mut common = image::tree(programs)?;
+    let mut settings: Vec<String> = tests.iter().map(|name| format!("test {name}")).collect();
+    if programs.iter().any(|program| program.ends_with(STARTS_SERVERS)) {
+        let servers = servers::servers(dir)?;
+        common.extend(&servers.tree);
+        settings.extend(servers.settings);
+    }
+    common.put(SETTINGS, settings.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes());
+    Ok(common)
+}
+
+fn one(kernel: &Kernel, dir: &Path, common: &Tree) -> Result<Report> {
     let step = step(&format!("kernel {}", kernel.name));
     let fetched = fetch::fetch(kernel, dir)?;
-    let initramfs = dir.join(format!("{}.cpio", kernel.name));
-    image::initramfs(&fetched, programs, &initramfs)?;
+    // Of one kernel at a time: with the servers it is some hundred megabytes.
+    let initramfs = dir.join("initramfs.cpio");
+    image::initramfs(&fetched, common, &initramfs)?;
     let log = dir.join(format!("{}.log", kernel.name));
     let lines = boot::boot(&fetched.image, &initramfs, &log)?;
     step.done();
@@ -322,5 +351,8 @@ mod tests {
         assert_eq!(parse(&["--kernel", "6.1"]).expect("good").map(|o| o.kernels.len()), Some(1));
         assert!(parse(&["--kernel", "2.6"]).expect_err("unknown").to_string().contains("6.12"));
         assert!(parse(&["--frobnicate"]).is_err());
+        let tests = parse(&["--test", "delivery::", "--test", "a"]).expect("good").expect("no list").tests;
+        assert_eq!(tests, ["delivery::", "a"]);
+        assert!(parse(&["--test"]).expect_err("no name").to_string().contains("--test"));
     }
 }

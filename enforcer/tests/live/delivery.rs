@@ -17,6 +17,8 @@ use crate::world::{World, policy};
 const CLIENTS: usize = 100;
 /// At a time.
 const THREADS: usize = 20;
+/// Of what fails because the agent was late.
+const ATTEMPTS: usize = 5;
 /// Denials for which a server must not be woken.
 const ASLEEP: u64 = 100;
 
@@ -62,12 +64,21 @@ fn cases(world: &World) -> Vec<Case> {
     ]
 }
 
-/// One client: whether it got all that it should have.
-fn deliver(server: &Server, case: &Case, good: &str, first: bool) -> Result<(), String> {
+/// One client: whether it got all that it should have. Counts what it was allowed.
+fn deliver(
+    server: &Server,
+    case: &Case,
+    good: &str,
+    first: bool,
+    passed: &AtomicUsize,
+) -> Result<(), String> {
     let mut client = Client::connect(server.addr());
     let allowed =
         |client: &mut Client, when: &str| match client.try_send(good).and_then(|()| client.response()) {
-            Ok(response) if response.status == 200 => Ok(()),
+            Ok(response) if response.status == 200 => {
+                passed.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
             other => Err(format!("{when}: {other:?}")),
         };
     if !first {
@@ -96,41 +107,68 @@ fn suite(name: &str, start: impl FnOnce() -> Server) {
     world.apply(vec![policy(server.addr().port(), Mode::Enforce)]);
     let good = get("/orders/1", Some(&world.role("reader")));
     let mut expected = server.seen();
-    let mut lost = Vec::new();
     for case in cases(&world) {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let clients =
-                std::iter::repeat_with(|| next.fetch_add(1, Ordering::SeqCst)).take_while(|n| *n < CLIENTS);
-            clients.filter_map(|n| deliver(&server, &case, &good, n % 2 == 0).err()).collect::<Vec<_>>()
-        };
-        let errors: Vec<String> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().expect("a client")).collect()
+        let delivered = unless_late(&world, || {
+            let (next, passed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let work = || {
+                let clients = std::iter::repeat_with(|| next.fetch_add(1, Ordering::SeqCst));
+                let one = |n: usize| deliver(&server, &case, &good, n.is_multiple_of(2), &passed).err();
+                clients.take_while(|n| *n < CLIENTS).filter_map(one).collect::<Vec<_>>()
+            };
+            let errors: Vec<String> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().flat_map(|thread| thread.join().expect("a client")).collect()
+            });
+            let passed = passed.into_inner();
+            expected.requests += passed as u64;
+            expected.bytes = expected.bytes.map(|bytes| bytes + (passed * good.len()) as u64);
+            let seen = server.seen();
+            // Of a head in pieces an application whose reads do not block may hold what came before the last one.
+            let part = if case.name == SPLIT { (CLIENTS * case.segments[0].len()) as u64 } else { 0 };
+            let more =
+                seen.bytes.zip(expected.bytes).map_or(0, |(seen, expected)| seen.wrapping_sub(expected));
+            assert!(
+                seen.requests == expected.requests && more <= part,
+                "{}: the application read {seen:?}, expected {expected:?} and at most {part} bytes; {errors:?}",
+                case.name
+            );
+            expected.bytes = seen.bytes;
+            if let Some(first) = errors.first() {
+                let lost = errors.len();
+                return Err(format!("{}: {lost} of {CLIENTS}, for example {first}", case.name));
+            }
+            assert_eq!(passed, CLIENTS / 2 + if case.goes_on { CLIENTS } else { 0 }, "{}", case.name);
+            Ok(())
         });
-        if let Some(first) = errors.first() {
-            lost.push(format!("{}: {} of {CLIENTS}, for example {first}", case.name, errors.len()));
-        }
-        let allowed = CLIENTS / 2 + if case.goes_on { CLIENTS } else { 0 };
-        expected.requests += allowed as u64;
-        expected.bytes = expected.bytes.map(|bytes| bytes + (allowed * good.len()) as u64);
-        let seen = server.seen();
-        // Of a head in pieces an application whose reads do not block may hold what came before the last one.
-        let part = if case.name == SPLIT { (CLIENTS * case.segments[0].len()) as u64 } else { 0 };
-        let more = seen.bytes.zip(expected.bytes).map_or(0, |(seen, expected)| seen.wrapping_sub(expected));
-        assert!(
-            errors.is_empty() && seen.requests == expected.requests && more <= part,
-            "{}: the application read {seen:?}, expected {expected:?} and at most {part} bytes; {lost:?}",
-            case.name
-        );
-        expected.bytes = seen.bytes;
+        assert_eq!(delivered, Ok(()));
     }
-    let woken = asleep(&server, &good, &get("/orders/1", None));
-    assert!(woken < ASLEEP / 4, "{ASLEEP} denials, and the application was woken {woken} times");
+    let slept = unless_late(&world, || match asleep(&server, &good, &get("/orders/1", None))? {
+        woken if woken < ASLEEP / 4 => Ok(()),
+        woken => Err(format!("{ASLEEP} denials, and the application was woken {woken} times")),
+    });
+    assert_eq!(slept, Ok(()));
+}
+
+/// What `attempt` says; it is repeated where it failed and the kernel had answered by itself. The agent was late then, as
+/// it may be on an emulated machine, and the kernel's replies are shorter and wake the application.
+fn unless_late<T>(world: &World, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let mut left = ATTEMPTS;
+    loop {
+        let before = world.stats().replies_kernel;
+        let result = attempt();
+        left -= 1;
+        let alone = world.stats().replies_kernel - before;
+        match &result {
+            Err(error) if left > 0 && alone > 0 => {
+                eprintln!("again, for the kernel answered {alone} times by itself: {error}");
+            }
+            _ => return result,
+        }
+    }
 }
 
 /// How often the server went to sleep anew while a connection that it knows was sent denied requests.
-fn asleep(server: &Server, good: &str, bad: &str) -> u64 {
+fn asleep(server: &Server, good: &str, bad: &str) -> Result<u64, String> {
     let mut client = Client::connect(server.addr());
     assert_eq!(client.ask(good).status, 200);
     let mut last = u64::MAX;
@@ -140,11 +178,14 @@ fn asleep(server: &Server, good: &str, bad: &str) -> u64 {
         (std::mem::replace(&mut last, now) == now).then_some(())
     });
     for _ in 0..ASLEEP {
-        assert_eq!(client.ask(bad).status, 401);
+        let response = client.ask(bad);
+        if response.status != 401 {
+            return Err(format!("the denial: {response:?}"));
+        }
         // Two wake-ups in a row without sleep between them would count as one.
         thread::sleep(Duration::from_millis(1));
     }
-    server.sleeps() - last
+    Ok(server.sleeps() - last)
 }
 
 #[test]
@@ -204,7 +245,7 @@ fn node() {
 
 #[test]
 fn go() {
-    need!(Bpf, BpfFs, Cgroup2, Tool("go"));
+    need!(Bpf, BpfFs, Cgroup2, Go);
     suite("go", Server::go);
 }
 
@@ -229,6 +270,6 @@ fn without_the_agent_the_application_is_woken() {
     world.apply(vec![policy(server.addr().port(), Mode::Enforce)]);
     let good = get("/orders/1", Some(&world.role("reader")));
     let bad = format!("GET /orders/1 HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100));
-    let woken = asleep(&server, &good, &bad);
+    let woken = asleep(&server, &good, &bad).expect("denials");
     assert!(woken >= ASLEEP / 2, "{woken}");
 }

@@ -129,7 +129,7 @@ fn node() {
 
 #[test]
 fn go() {
-    need!(Bpf, BpfFs, Cgroup2, Tool("go"));
+    need!(Bpf, BpfFs, Cgroup2, Go);
     suite("gofrag", Server::go);
 }
 

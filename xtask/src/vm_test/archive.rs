@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 const FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
 
 /// An archive under construction.
 pub(super) struct Archive<W> {
@@ -26,6 +27,11 @@ impl<W: Write> Archive<W> {
     /// A file that may be run.
     pub(super) fn file(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.entry(path, FILE | 0o755, bytes)
+    }
+
+    /// A symbolic link.
+    pub(super) fn link(&mut self, path: &str, to: &str) -> io::Result<()> {
+        self.entry(path, LINK | 0o777, to.as_bytes())
     }
 
     /// Writes the trailer.
@@ -68,13 +74,17 @@ mod tests {
         let mut archive = Archive::new(Vec::new());
         archive.directory("d").expect("memory");
         archive.file("d/f", b"hello").expect("memory");
+        archive.link("d/l", "f").expect("memory");
         let bytes = archive.finish().expect("memory");
         assert_eq!(bytes.len() % 4, 0);
-        assert_eq!(bytes.windows(6).filter(|w| w == b"070701").count(), 3);
+        assert_eq!(bytes.windows(6).filter(|w| w == b"070701").count(), 4);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("d/f\0") && text.contains("hello") && text.contains("TRAILER!!!\0"));
         // the size of the file: eighth field of the second header
         let second = text.match_indices("070701").nth(1).map(|(at, _)| at).expect("two headers");
         assert_eq!(&text[second + 6 + 6 * 8..][..8], "00000005");
+        // the mode of the link: second field of the third
+        let third = text.match_indices("070701").nth(2).map(|(at, _)| at).expect("three headers");
+        assert_eq!(&text[third + 6 + 8..][..8], "0000a1ff");
     }
 }

@@ -1,15 +1,13 @@
-//! The guest's contents: test programs, their shared libraries, modules, the first process.
+//! The guest's contents: test programs, modules of the kernel, the first process. Servers: `servers.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::BufWriter;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::archive::Archive;
 use super::fetch::Fetched;
+use super::tree::{self, Tree};
 use crate::sh::{self, step};
 
 /// Modules that the tests use and stock kernels do not have built in.
@@ -19,6 +17,17 @@ const MODULES: &[&str] = &["veth", "inet_diag", "tcp_diag", "mptcp_diag", "sch_i
 const NO_KERNEL: &[&str] = &["head", "layout", "sha256_rounds"];
 /// Loads the programs and prints what the verifier counted (an example of bpf/).
 const STATS: &str = "verifier_stats";
+
+/// What is asked of a system's users and names; nginx looks for the user that it would become.
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0::/:/bin/sh\nwww-data:x:33:33::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+    ),
+    ("etc/group", "root:x:0:\nwww-data:x:33:\nnobody:x:65533:\nnogroup:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];
 
 /// Builds the integration tests of `packages` and the guest's first process; the programs, stripped, in `dir`.
 pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -> Result<Vec<PathBuf>> {
@@ -65,46 +74,39 @@ pub(super) fn build_programs(packages: &[&str], dir: &Path, filter: &[String]) -
     Ok(programs)
 }
 
-/// Writes the initramfs for one kernel.
-pub(super) fn initramfs(kernel: &Fetched, programs: &[PathBuf], to: &Path) -> Result<()> {
-    let file = File::create(to).with_context(|| format!("making {}", to.display()))?;
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for program in programs {
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let path = if name == "init" || name == STATS { name } else { format!("tests/{name}") };
-        files.insert(path, read(program)?);
-        for library in libraries(program)? {
-            files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
-        }
-    }
-    // Tests start ordinary commands (sh, sleep, cat …).
-    let busybox = sh::which("busybox").context("busybox is not installed; `cargo xtask setup`")?;
-    files.insert("bin/busybox".to_owned(), read(&busybox)?);
-    for library in libraries(&busybox)? {
-        files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
-    }
+/// Writes the initramfs for one kernel: `common` is what it has with the others.
+pub(super) fn initramfs(kernel: &Fetched, common: &Tree, to: &Path) -> Result<()> {
+    let mut tree = common.clone();
     let mut order = String::new();
     for module in modules(kernel)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let plain = name.trim_end_matches(".xz").to_owned();
-        let bytes = if plain == name { read(&module)? } else { unpacked(&module)? };
+        let bytes = if plain == name { tree::read(&module)? } else { unpacked(&module)? };
         order += &format!("{plain}\n");
-        files.insert(format!("mods/{plain}"), bytes);
+        tree.put(&format!("mods/{plain}"), bytes);
     }
-    files.insert("mods/order".to_owned(), order.into_bytes());
-    write_archive(file, &files).with_context(|| format!("writing {}", to.display()))
+    tree.put("mods/order", order.into_bytes());
+    tree.write(to)
 }
 
-fn write_archive(file: File, files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<()> {
-    let mut archive = Archive::new(BufWriter::new(file));
-    let mut directories = BTreeSet::new();
-    for path in files.keys() {
-        directories.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+/// The test programs, and what every guest needs around them.
+pub(super) fn tree(programs: &[PathBuf]) -> Result<Tree> {
+    let mut tree = Tree::default();
+    for program in programs {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = if name == "init" || name == STATS { name } else { format!("tests/{name}") };
+        tree.program(&path, program)?;
     }
-    directories.extend(["dev", "proc", "sys", "tmp", "run"].map(str::to_owned));
-    directories.iter().try_for_each(|directory| archive.directory(directory))?;
-    files.iter().try_for_each(|(path, bytes)| archive.file(path, bytes))?;
-    archive.finish().map(drop)
+    // Tests start ordinary commands (sh, sleep, cat …).
+    let busybox = sh::which("busybox").context("busybox is not installed; `cargo xtask setup`")?;
+    tree.program("bin/busybox", &busybox)?;
+    FILES.iter().for_each(|(path, text)| tree.put(path, text.as_bytes().to_vec()));
+    let cache = Path::new("/etc/ld.so.cache");
+    if cache.is_file() {
+        // Libraries are where they are here: the guest's loader must look there, too.
+        tree.copy(cache);
+    }
+    Ok(tree)
 }
 
 /// `  Executable tests/live.rs (target/debug/deps/live-0123)`.
@@ -129,17 +131,6 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
         bail!("stripping {}: {}", from.display(), String::from_utf8_lossy(&out.stderr).trim());
     }
     Ok(())
-}
-
-/// Shared libraries, the loader included, by the paths that the program looks for them at; none when it is static.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let out = Command::new("ldd").arg(program).output().context("starting ldd")?;
-    let text = String::from_utf8_lossy(&out.stdout);
-    if text.contains("not found") {
-        bail!("{} needs libraries that are not here:\n{text}", program.display());
-    }
-    let words = text.lines().flat_map(str::split_whitespace);
-    Ok(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
 /// Files of the modules and what they need, in load order.
@@ -176,10 +167,6 @@ fn unpacked(module: &Path) -> Result<Vec<u8>> {
         bail!("unpacking {}: {}", module.display(), String::from_utf8_lossy(&out.stderr).trim());
     }
     Ok(out.stdout)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 #[cfg(test)]
