@@ -11,12 +11,12 @@ use anyhow::{Context, Result};
 
 /// Makes the guest usable: what a distribution's first process would have done of it.
 pub fn prepare() -> Result<()> {
+    // Nothing is mounted on /tmp: it is in memory as it is, and the sources that tests look for may lie below it.
     for (source, target, kind) in [
         (c"dev", c"/dev", c"devtmpfs"),
         (c"shm", c"/dev/shm", c"tmpfs"),
         (c"proc", c"/proc", c"proc"),
         (c"sys", c"/sys", c"sysfs"),
-        (c"tmp", c"/tmp", c"tmpfs"),
         (c"run", c"/run", c"tmpfs"),
         (c"cgroup2", c"/sys/fs/cgroup", c"cgroup2"),
         (c"bpf", c"/sys/fs/bpf", c"bpf"),

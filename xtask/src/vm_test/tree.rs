@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
 
-/// Directories that the guest mounts something on.
-const MOUNT_POINTS: &[&str] = &["dev", "proc", "sys", "tmp", "run"];
+/// Directories that are empty at first: the guest mounts something on most.
+const EMPTY: &[&str] = &["dev", "proc", "sys", "tmp", "run"];
 
 /// What a guest holds, by path without the leading `/`.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ impl Tree {
         let file = File::create(to).with_context(|| format!("making {}", to.display()))?;
         let writing = || format!("writing {}", to.display());
         let mut archive = Archive::new(BufWriter::new(file));
-        let mut directories: BTreeSet<&str> = MOUNT_POINTS.iter().copied().collect();
+        let mut directories: BTreeSet<&str> = EMPTY.iter().copied().collect();
         for path in self.0.keys() {
             directories.extend(path.match_indices('/').map(|(at, _)| &path[..at]));
         }
