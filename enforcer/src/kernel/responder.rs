@@ -246,6 +246,10 @@ impl Worker {
             if self.conn(connection.cookie).is_some() {
                 self.destroy(&connection);
             }
+            // There may be thousands, and clients that are denied wait for the agent only while it beats.
+            if let Err(error) = self.beat(false) {
+                eprintln!("portcullis: cannot write the beat: {error}");
+            }
         }
     }
 
