@@ -47,6 +47,12 @@ pub enum Feature {
 /// Names a server that a Go toolchain elsewhere has built, for machines without one.
 pub const GO_SERVER: &str = "PORTCULLIS_GO_SERVER";
 
+/// Whether `PORTCULLIS_EMULATED=1` says that the processors are emulated, as the guests' of vm-test are where there is no
+/// KVM. They stand still for moments, and what takes nanoseconds elsewhere may take milliseconds.
+pub fn emulated() -> bool {
+    env::var_os("PORTCULLIS_EMULATED").is_some_and(|value| value == "1")
+}
+
 /// Proof that [`need`] found every feature.
 #[derive(Clone, Copy, Debug)]
 pub struct Granted(());

@@ -26,7 +26,7 @@ mod seed;
 mod wait;
 
 pub use cgroup::{InCgroup, TestCgroup, cgroup2_mount};
-pub use feature::{Feature, GO_SERVER, Granted, need, probe};
+pub use feature::{Feature, GO_SERVER, Granted, emulated, need, probe};
 pub use net::{NetNs, connect_from, free_port, free_ports};
 pub use seed::{Rng, seed};
 pub use wait::eventually;

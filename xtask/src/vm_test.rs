@@ -178,6 +178,9 @@ impl Report {
 fn common(programs: &[PathBuf], tests: &[String], dir: &Path) -> Result<Tree> {
     let mut common = image::tree(programs)?;
     let mut settings: Vec<String> = tests.iter().map(|name| format!("test {name}")).collect();
+    if !boot::kvm_works() {
+        settings.push("env PORTCULLIS_EMULATED=1".to_owned());
+    }
     if programs.iter().any(|program| program.ends_with(STARTS_SERVERS)) {
         let servers = servers::servers(dir)?;
         common.extend(&servers.tree);

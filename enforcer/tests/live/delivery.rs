@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::kernel::DenyMode;
-use portcullis_testkit::{eventually, need};
+use portcullis_testkit::{emulated, eventually, need};
 use portcullis_wire::Mode;
 
 use crate::client::{Client, get};
@@ -22,6 +22,8 @@ const ATTEMPTS: usize = 5;
 /// Denials for which a server must not be woken.
 const ASLEEP: u64 = 100;
 
+/// Begins what is said of a connection that did not go on.
+const AFTER: &str = "after the denial";
 const SPLIT: &str = "head in two segments";
 
 /// A request that is denied.
@@ -96,7 +98,7 @@ fn deliver(
         Ok(response) if response.status == case.status => {}
         other => return Err(format!("the denial: {other:?}")),
     }
-    if case.goes_on { allowed(&mut client, "after the denial") } else { Ok(()) }
+    if case.goes_on { allowed(&mut client, AFTER) } else { Ok(()) }
 }
 
 /// All cases against one server: what it read is what was allowed, and nothing else.
@@ -135,7 +137,10 @@ fn suite(name: &str, start: impl FnOnce() -> Server) {
             expected.bytes = seen.bytes;
             if let Some(first) = errors.first() {
                 let lost = errors.len();
-                return Err(format!("{}: {lost} of {CLIENTS}, for example {first}", case.name));
+                let said = format!("{}: {lost} of {CLIENTS}, for example {first}", case.name);
+                // Each a connection that such a server closed because its read ended for nothing.
+                let awake = errors.iter().all(|error| error.starts_with(AFTER));
+                return Err(if awake && server.reads_block() { Failure::Woken(said) } else { said.into() });
             }
             assert_eq!(passed, CLIENTS / 2 + if case.goes_on { CLIENTS } else { 0 }, "{}", case.name);
             Ok(())
@@ -144,14 +149,30 @@ fn suite(name: &str, start: impl FnOnce() -> Server) {
     }
     let slept = unless_late(&world, || match asleep(&server, &good, &get("/orders/1", None))? {
         woken if woken < ASLEEP / 4 => Ok(()),
-        woken => Err(format!("{ASLEEP} denials, and the application was woken {woken} times")),
+        woken => Err(format!("{ASLEEP} denials, and the application was woken {woken} times").into()),
     });
     assert_eq!(slept, Ok(()));
 }
 
-/// What `attempt` says; it is repeated where it failed and the kernel had answered by itself. The agent was late then, as
-/// it may be on an emulated machine, and the kernel's replies are shorter and wake the application.
-fn unless_late<T>(world: &World, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+/// Why a step failed.
+#[derive(Debug, Eq, PartialEq)]
+enum Failure {
+    /// Only because reads of the application ended for nothing.
+    Woken(String),
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(said: String) -> Failure {
+        Failure::Other(said)
+    }
+}
+
+/// What `attempt` says. It is repeated where it failed for what happens on emulated machines:
+/// - the kernel had answered by itself, because the agent was late. Those replies are shorter and wake the application;
+/// - a reader went to sleep just while a denied request was in TCP's queue, which stretches when a processor stands still
+///   (docs/KERNELS.md). On other machines that counts as a failure.
+fn unless_late(world: &World, mut attempt: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let mut left = ATTEMPTS;
     loop {
         let before = world.stats().replies_kernel;
@@ -159,9 +180,10 @@ fn unless_late<T>(world: &World, mut attempt: impl FnMut() -> Result<T, String>)
         left -= 1;
         let alone = world.stats().replies_kernel - before;
         match &result {
-            Err(error) if left > 0 && alone > 0 => {
-                eprintln!("again, for the kernel answered {alone} times by itself: {error}");
+            Err(failure) if left > 0 && alone > 0 => {
+                eprintln!("again, for the kernel answered {alone} times by itself: {failure:?}");
             }
+            Err(Failure::Woken(said)) if left > 0 && emulated() => eprintln!("again: {said}"),
             _ => return result,
         }
     }

@@ -52,6 +52,7 @@ pub struct Process {
     asked: AtomicU64,
     /// The process that serves.
     worker: u32,
+    reads_block: bool,
     /// Whether a thread of it is one that waits for requests.
     waits: fn(process: u32, thread: u32, name: &str) -> bool,
 }
@@ -135,7 +136,9 @@ impl Server {
         let mut command = Command::new("python3");
         command.arg(source("server.py"));
         // The main thread looks around every half second; the others belong to connections.
-        Server::Teller(Process::start(command, dir, |process, thread, _| process != thread))
+        let mut server = Process::start(command, dir, |process, thread, _| process != thread);
+        server.reads_block = true;
+        Server::Teller(server)
     }
 
     pub fn java() -> Server {
@@ -167,6 +170,15 @@ impl Server {
             Server::Hyper(addr, _) => *addr,
             Server::Uring(server) => server.addr,
             Server::Logs(process) | Server::Teller(process) => process.addr,
+        }
+    }
+
+    /// Whether it takes a read that ends for nothing for an error.
+    pub fn reads_block(&self) -> bool {
+        match self {
+            Server::Threads(_) => true,
+            Server::Teller(process) => process.reads_block,
+            _ => false,
         }
     }
 
@@ -230,7 +242,7 @@ impl Process {
         waits: fn(u32, u32, &str) -> bool,
     ) -> Process {
         let worker = child.id();
-        Process { child, dir, addr, asked: AtomicU64::new(0), worker, waits }
+        Process { child, dir, addr, asked: AtomicU64::new(0), worker, reads_block: false, waits }
     }
 
     /// The same, of which another process serves.

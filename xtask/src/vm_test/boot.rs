@@ -55,7 +55,7 @@ fn memory_mib(initramfs_bytes: u64) -> u64 {
 }
 
 /// `/dev/kvm` may exist and not work: the processor must offer the extension to this machine.
-fn kvm_works() -> bool {
+pub(super) fn kvm_works() -> bool {
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let extension = flags
         .lines()
