@@ -29,6 +29,8 @@ pub(crate) const CHAIN: &[(u32, &str)] = &[
     (1 + alg::ES256, "pc_es256"),
 ];
 
+/// Of a load that signals interrupt.
+const ATTEMPTS: usize = 5;
 /// Lines of a verifier log that an error shows.
 const LOG_LINES: usize = 20;
 
@@ -59,7 +61,7 @@ impl Loaded {
         let mut object = loader.load(portcullis_bpf::OBJECT).map_err(|error| failed("object", &error))?;
         for (name, program) in object.programs_mut() {
             let name = name.to_owned();
-            load_one(program).map_err(|error| failed(&name, &error))?;
+            load(program).map_err(|error| failed(&name, &error))?;
         }
         Ok(Loaded { object })
     }
@@ -104,6 +106,18 @@ impl Loaded {
     pub(crate) fn program_mut(&mut self, name: &str) -> Option<&mut Program> {
         self.object.program_mut(name)
     }
+}
+
+/// The verifier gives up with EAGAIN when a signal comes; that is no reason to.
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    for _ in 1..ATTEMPTS {
+        match load_one(program) {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    load_one(program)
 }
 
 fn load_one(program: &mut Program) -> Result<(), ProgramError> {

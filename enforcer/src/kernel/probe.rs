@@ -9,7 +9,7 @@ use super::error::NotPermitted;
 /// Loads the smallest program of the kind that decides, and looks for a cgroup2 hierarchy.
 pub fn probe() -> Result<(), NotPermitted> {
     cgroup2_mount()?;
-    load().map_err(|error| {
+    uninterrupted(load).map_err(|error| {
         let why = match error.raw_os_error() {
             Some(libc::EPERM) => "needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
             Some(libc::ENOSYS) => "the kernel has no bpf(2)",
@@ -29,6 +29,18 @@ pub fn cgroup2_mount() -> Result<PathBuf, NotPermitted> {
         (kind == "cgroup2").then(|| PathBuf::from(path))
     });
     found.ok_or_else(|| NotPermitted { reason: "no cgroup2 hierarchy is mounted".to_owned() })
+}
+
+/// Repeats what a signal has interrupted: the verifier then gives up with EAGAIN.
+fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const ATTEMPTS: usize = 5;
+    for _ in 1..ATTEMPTS {
+        match act() {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    act()
 }
 
 /// `r0 = 1; exit` as an sk_skb program, dropped at once.

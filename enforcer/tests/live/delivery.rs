@@ -170,8 +170,8 @@ impl From<String> for Failure {
 
 /// What `attempt` says. It is repeated where it failed for what happens on emulated machines:
 /// - the kernel had answered by itself, because the agent was late. Those replies are shorter and wake the application;
-/// - a reader went to sleep just while a denied request was in TCP's queue, which stretches when a processor stands still
-///   (docs/KERNELS.md). On other machines that counts as a failure.
+/// - reads ended for nothing, in moments that stretch when a processor stands still (docs/KERNELS.md). On other machines
+///   that counts as a failure.
 fn unless_late(world: &World, mut attempt: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let mut left = ATTEMPTS;
     loop {

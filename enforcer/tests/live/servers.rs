@@ -176,7 +176,7 @@ impl Server {
     /// Whether it takes a read that ends for nothing for an error.
     pub fn reads_block(&self) -> bool {
         match self {
-            Server::Threads(_) => true,
+            Server::Threads(_) | Server::Uring(_) => true,
             Server::Teller(process) => process.reads_block,
             _ => false,
         }
@@ -208,7 +208,7 @@ impl Server {
     pub fn sleeps(&self) -> u64 {
         let counted = match self {
             // A read that finds nothing is an error of this server.
-            Server::Threads(app) => return app.errors(),
+            Server::Threads(app) => return app.errors() + app.woken(),
             Server::Hyper(..) => switches(std::process::id(), |_, _, name| name == HYPER),
             // Threads of the kernel's own, in which some reads wait, come and go.
             Server::Uring(_) => switches(std::process::id(), |_, _, name| name == uring::THREAD),
