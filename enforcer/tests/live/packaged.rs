@@ -57,7 +57,7 @@ impl Server {
         listens("gunicorn", addr);
         let worker = eventually("gunicorn's worker", Duration::from_secs(10), || worker(&child));
         let server = Process::listening(child, dir, addr, |process, thread, _| process == thread);
-        Server::Teller(server.at_work(worker))
+        Server::Teller(server.at_work(worker).blocking())
     }
 }
 

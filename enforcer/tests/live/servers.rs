@@ -136,9 +136,7 @@ impl Server {
         let mut command = Command::new("python3");
         command.arg(source("server.py"));
         // The main thread looks around every half second; the others belong to connections.
-        let mut server = Process::start(command, dir, |process, thread, _| process != thread);
-        server.reads_block = true;
-        Server::Teller(server)
+        Server::Teller(Process::start(command, dir, |process, thread, _| process != thread).blocking())
     }
 
     pub fn java() -> Server {
@@ -248,6 +246,12 @@ impl Process {
     /// The same, of which another process serves.
     pub fn at_work(mut self, worker: u32) -> Process {
         self.worker = worker;
+        self
+    }
+
+    /// The same, with reads that block.
+    pub fn blocking(mut self) -> Process {
+        self.reads_block = true;
         self
     }
 
