@@ -215,15 +215,13 @@ impl Datapath {
     /// other from it, or from being observed.
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
         self.shared().remember(&compiled);
+        // Before the first request that may switch, and until none may. Where that fails no connection switches, and the
+        // rest of the generation (revocations, for one) does not wait for it.
         let switches = compiled.image.switches();
-        if switches {
-            self.attached.see_answers(&self.pins, &self.config.cgroup, true)?;
-        }
+        let mut see_answers = || self.attached.see_answers(&self.pins, &self.config.cgroup, switches);
+        let before = if switches { see_answers() } else { Ok(()) };
         apply::apply(&self.maps, &compiled)?;
-        let answers = match switches {
-            true => Ok(()),
-            false => self.attached.see_answers(&self.pins, &self.config.cgroup, false),
-        };
+        let answers = if switches { before } else { see_answers() };
         let covered = Covered::below(&self.config.cgroup);
         let older = sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())
             .and_then(|_| attach::release(&self.pins));

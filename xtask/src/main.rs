@@ -120,8 +120,8 @@ Usage: cargo xtask <TASK> [ARGS]
                   every one, --program NAME runs only test programs whose name contains it (`none`: only loads the
                   datapath), --test NAME only tests whose name contains it (again for more), --update-budget
                   rewrites the kernels' rows of bpf/budget.toml
-  setup           the set-up of run and test alone. --delivery adds servers (node, Go, Java, Python) without which some
-                  tests of delivery are skipped, here and in the guests of vm-test
+  setup           the set-up of run and test alone. --delivery adds servers (node, Go, Java, Python, Apache httpd,
+                  gunicorn) without which some tests of delivery are skipped, here and in the guests of vm-test
 
 Set-up installs what is missing with apt-get when run as root; otherwise it prints the command and exits with 2.
 

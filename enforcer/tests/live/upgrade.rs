@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use portcullis_enforcer::compile::compile;
 use portcullis_testkit::{eventually, need};
 use portcullis_wire::{Auth, Bundle, Mode, Policy, Revocation, RevokedClaim, Rule};
 use serde_json::json;
@@ -139,6 +140,28 @@ fn answers_are_looked_for_while_a_policy_lets_something_switch() {
         world.restart();
         assert_eq!(world.datapath().health().expect("health").missing, [] as [String; 0]);
     }
+}
+
+/// The rest of a configuration does not wait for the program that looks for answers, and without it nothing switches.
+#[test]
+fn a_configuration_is_in_force_although_answers_cannot_be_looked_for() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("noanswers");
+    let app = Switcher::start();
+    std::fs::remove_file(world.config.pins.join("progs/pc_egress")).expect("a pin");
+    let compiled =
+        compile(&world.bundle(1, policies(app.addr.port(), Mode::Enforce))).expect("a valid bundle");
+    let datapath = world.datapath.as_mut().expect("a running datapath");
+    datapath.apply(Arc::new(compiled)).expect_err("there is nothing to attach");
+    let token = world.role("reader");
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask("GET /secret HTTP/1.1\r\nHost: a\r\n\r\n").status, 401);
+    assert_eq!(client.ask("GET /open HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(asks("/ws", Some(&token), "websocket")).status, 101);
+    client.send("\u{81}\u{5}hello, secret");
+    assert!(client.response().is_err());
+    assert!(!app.read().contains("secret"), "{}", app.read());
 }
 
 #[test]
