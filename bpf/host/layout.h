@@ -54,8 +54,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_reply, status), F(pc_reply, reason), F(pc_reply, close), F(pc_reply, head_request), F(pc_reply, saddr),
 	F(pc_reply, daddr), F(pc_reply, sport), F(pc_reply, dport), F(pc_reply, ipv6), F(pc_reply, pad),
 	F(pc_reply, mfa_max_age_s), F(pc_reply, pad2),
-	SIZE(pc_target), F(pc_target, cookie), F(pc_target, decision), F(pc_target, status), F(pc_target, reason),
-	F(pc_target, last), F(pc_target, mfa_max_age_s), F(pc_target, head_request),
+	SIZE(pc_target), F(pc_target, cookie), F(pc_target, last), F(pc_target, injected),
 	SIZE(pc_stats),
 };
 #undef F

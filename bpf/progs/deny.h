@@ -257,13 +257,10 @@ static __always_inline u32 pc_replies_close(struct pc_conn *conn)
 	return __sync_fetch_and_or(&conn->pending, PC_PENDING_CLOSE) & ~PC_PENDING_CLOSE;
 }
 
-enum { PC_REPLY_OUT = 0, PC_REPLY_NONE = 1, PC_REPLY_AGAIN = 2 };
-
-/* A reply of `len` bytes is about to go out; `last`: it closes the connection.  PC_REPLY_NONE: nobody waits for one.
- * PC_REPLY_AGAIN: it would have to close the connection and does not. */
-static __always_inline int pc_replies_take(struct pc_conn *conn, u32 len, u32 last)
+/* A reply of `len` bytes is about to go out; `last`: it closes the connection. */
+static __always_inline u32 pc_replies_take(struct pc_conn *conn, u32 len, u32 last)
 {
-	int r = PC_REPLY_AGAIN;
+	u32 r = PC_INJECTED_MUST_CLOSE;
 
 	__sync_fetch_and_add(&conn->injected, len);
 	/* a run changes the word once; that it happens as often as this takes many runs in some nanoseconds */
@@ -272,11 +269,11 @@ static __always_inline int pc_replies_take(struct pc_conn *conn, u32 len, u32 la
 		u32 pending = conn->pending, count = pending & ~PC_PENDING_CLOSE;
 
 		if (!count)
-			r = PC_REPLY_NONE;
+			r = PC_INJECTED_NOT;
 		if (!count || (count == 1 && (pending & PC_PENDING_CLOSE) && !last))
 			break;
 		if (__sync_val_compare_and_swap(&conn->pending, pending, pending - 1) == pending)
-			return PC_REPLY_OUT;
+			return PC_INJECTED;
 	}
 	__sync_fetch_and_add(&conn->injected, -len);
 	return r;

@@ -33,7 +33,7 @@ struct {
 	__type(value, u64);
 } pc_sinks SEC(".maps");
 
-/* Key 0: the far end of the agent's datagram pair; what the agent sends is redirected to a client. */
+/* Key 0: a TCP socket of the agent; what it sends is redirected to a client. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 4);

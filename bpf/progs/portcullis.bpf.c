@@ -351,49 +351,29 @@ PC_SIGNATURE_PROGRAM(pc_rs256_3072, pc_jwt_rs256_3072)
 PC_SIGNATURE_PROGRAM(pc_rs256_4096, pc_jwt_rs256_4096)
 PC_SIGNATURE_PROGRAM(pc_es256, pc_jwt_es256)
 
-/* A datagram that the agent sent: to the client of pc_target, if it has a denial that waits for its reply. */
-SEC("sk_skb/stream_verdict")
-int pc_inject(struct __sk_buff *skb)
+/*
+ * What the agent sends: to the client of pc_target, if it has a denial that waits for its reply.  A redirect of what is
+ * sent is done with when the send returns (tcp_bpf_push_locked): no worker of the kernel holds the reply, as one would of
+ * a redirected buffer.
+ *
+ * Never SK_DROP: tcp_bpf_send_verdict keeps that verdict for everything that is sent later (psock->eval).  What nobody
+ * gets goes to the far end of the agent's own connection, as does the byte that primes the sink.
+ */
+SEC("sk_msg")
+int pc_inject(struct sk_msg_md *msg)
 {
 	u32 zero = 0;
 	struct pc_target *t = bpf_map_lookup_elem(&pc_target, &zero);
 
-	if (!t)
-		return SK_DROP;
+	if (!t || !t->cookie)
+		return SK_PASS;
 	u64 cookie = t->cookie;
-
-	if (!cookie) {
-		/* priming: the failing redirect is what breaks the sink's pipe */
-		u64 key = 0;
-
-		return bpf_sk_redirect_hash(skb, &pc_sinks, &key, 0);
-	}
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);
 
-	int taken = conn ? pc_replies_take(conn, skb->len, t->last) : PC_REPLY_NONE;
-
-	if (taken == PC_REPLY_NONE) {
+	t->injected = conn ? pc_replies_take(conn, msg->size, t->last) : PC_INJECTED_NOT;
+	if (t->injected == PC_INJECTED_NOT)
 		PC_COUNT(inject_refused);
-		return SK_DROP;
-	}
-	/* The client must be told to close, and this reply does not say so: ask again. */
-	if (taken == PC_REPLY_AGAIN) {
-		struct pc_reply *r = bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0);
-
-		if (!r)
-			return SK_DROP;
-		__builtin_memset(r, 0, sizeof(*r));
-		r->cookie = cookie;
-		r->decision = t->decision;
-		r->boot_ns = bpf_ktime_get_boot_ns();
-		r->kind = PC_REPLY_SEND;
-		r->status = t->status;
-		r->reason = t->reason;
-		r->close = 1;
-		r->head_request = t->head_request;
-		r->mfa_max_age_s = t->mfa_max_age_s;
-		bpf_ringbuf_submit(r, 0);
-		return SK_DROP;
-	}
-	return bpf_sk_redirect_hash(skb, &pc_socks, &cookie, 0);
+	if (t->injected == PC_INJECTED && bpf_msg_redirect_hash(msg, &pc_socks, &cookie, 0) != SK_PASS)
+		t->injected = PC_INJECTED_NOT; /* closed between the two maps */
+	return SK_PASS;
 }

@@ -177,6 +177,15 @@ pub mod reply_kind {
     /// Destroy the connection.
     pub const DESTROY: u16 = 2;
 }
+/// `PC_INJECTED*`: what became of a reply.
+pub mod injected {
+    /// Nobody waits for one.
+    pub const NOT: u32 = 0;
+    /// It went to the client.
+    pub const SENT: u32 = 1;
+    /// It would have to close the connection and does not: another one is due.
+    pub const MUST_CLOSE: u32 = 2;
+}
 
 macro_rules! twin {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? }) => {
@@ -618,18 +627,10 @@ twin! {
     Target {
         /// Socket cookie, 0 = prime the sink.
         cookie: u64,
-        /// Decision id.
-        decision: u64,
-        /// HTTP status.
-        status: u16,
-        /// Reason code.
-        reason: u16,
         /// The reply closes the connection.
         last: u32,
-        /// For an RFC 9470 challenge.
-        mfa_max_age_s: u32,
-        /// The request was HEAD.
-        head_request: u32,
+        /// What became of it, see [`injected`].
+        injected: u32,
     }
 }
 twin! {

@@ -32,7 +32,7 @@ pub(crate) struct Attached {
 /// Programs of socket maps: map, program, attach type.
 const SOCKET_PROGRAMS: [(&str, &str, AttachType); 2] = [
     ("pc_socks", "pc_entry", AttachType::StreamVerdict),
-    ("pc_injectors", "pc_inject", AttachType::SkbVerdict),
+    ("pc_injectors", "pc_inject", AttachType::MsgVerdict),
 ];
 
 /// Programs of the cgroup: link, program. Attached in this order, and detached in the opposite one.
@@ -114,7 +114,8 @@ pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
             continue;
         };
         match sys::detach(map.as_fd(), program.as_fd(), kind) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+            // EINVAL: that of an instance of other state, of another type; it goes with its map.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
                 return Err(KernelError::system("detach a verdict program")(error));
             }
             _ => {}

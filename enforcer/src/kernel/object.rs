@@ -124,6 +124,7 @@ fn load_one(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSkb(program) => program.load(),
         Program::SkSkb(program) => program.load(),
+        Program::SkMsg(program) => program.load(),
         Program::SockOps(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }

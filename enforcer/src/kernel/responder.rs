@@ -5,7 +5,6 @@
 //!
 //! **Invariant:** what happens here never lets a byte through to an application; injection goes to clients only.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -26,9 +25,10 @@ use super::map::Maps;
 use super::reply::Denial;
 
 mod channel;
+mod loopback;
 mod selftest;
 
-pub(crate) use channel::Channel;
+pub(crate) use channel::{Channel, Sent};
 
 /// Who answers denied requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,23 +63,21 @@ struct Worker {
     diag: Diag,
     /// Connections that were told to close, and until when they may.
     closing: Vec<(Instant, Connection)>,
-    /// Connections answered last: `pc_inject` asks again by cookie alone, and only soon.
-    recent: VecDeque<Connection>,
     counters: Arc<Counters>,
     mode: DenyMode,
     beaten: Option<Instant>,
+    mended: Option<Instant>,
 }
 
 /// How often the beat is renewed, and for how long it then holds.
 const BEAT_EVERY: Duration = Duration::from_millis(50);
 const BEAT_FOR: Duration = Duration::from_millis(300);
-/// A client that was told to close gets so long to do it, from the injection on: a worker of the kernel passes the reply
-/// to TCP, and on a host without time to spare it was seen to take a second for that.
+/// A client that was told to close gets so long to do it, from the injection on.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// An injected reply is with TCP after so long, mostly.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
-/// More than records fit into the ring: what is asked again was answered less than a ring ago.
-const RECENT: usize = 4096;
+/// An injected reply is with the client after so long, mostly. What is not acknowledged goes with its connection.
+const ARRIVES_WITHIN: Duration = Duration::from_millis(100);
+/// A channel that was cut is opened anew at most so often.
+const MEND_EVERY: Duration = Duration::from_secs(1);
 /// Replies handled between two looks at the clock.
 const BURST: usize = 64;
 
@@ -92,9 +90,11 @@ impl Responder {
         dir: &Path,
         wanted: Option<DenyMode>,
     ) -> Result<Responder, KernelError> {
+        let alone = |error: &KernelError| eprintln!("portcullis: {error}; the kernel answers alone");
         let channel = match wanted {
             Some(DenyMode::Kernel) => None,
-            _ => Some(Channel::open(maps)?),
+            Some(DenyMode::Agent) => Some(Channel::open(maps)?),
+            None => Channel::open(maps).inspect_err(alone).ok(),
         };
         let mode = match (&channel, wanted) {
             (None, _) => DenyMode::Kernel,
@@ -110,10 +110,10 @@ impl Responder {
             channel,
             diag: Diag::default(),
             closing: Vec::new(),
-            recent: VecDeque::with_capacity(RECENT),
             counters: counters.clone(),
             mode,
             beaten: None,
+            mended: None,
         };
         worker.beat(true).map_err(KernelError::system("write the beat"))?;
         let stop = Arc::new(eventfd().map_err(KernelError::system("make an eventfd"))?);
@@ -186,17 +186,16 @@ impl Worker {
     }
 
     fn handle(&mut self, reply: &Reply) {
-        let connection = self.connection(reply);
+        let connection = connection(reply);
         if reply.kind != reply_kind::SEND {
-            // A reply that was injected a moment ago may still be with the kernel's worker: it would be lost. Nothing
-            // passes meanwhile.
+            // A reply that was injected a moment ago may still be on its way: it would be lost. Nothing passes meanwhile.
             match self.replied(reply.cookie) {
-                true => self.closing.push((Instant::now() + WRITTEN_WITHIN, connection)),
+                true => self.closing.push((Instant::now() + ARRIVES_WITHIN, connection)),
                 false => self.destroy(&connection),
             }
             return;
         }
-        let denial = Denial {
+        let mut denial = Denial {
             decision: reply.decision,
             status: reply.status,
             reason: reply.reason,
@@ -204,34 +203,46 @@ impl Worker {
             head_request: reply.head_request != 0,
             mfa_max_age_s: reply.mfa_max_age_s,
         };
-        let sent = self.channel.as_ref().map(|channel| channel.answer(&self.maps, reply.cookie, &denial));
-        match sent {
-            Some(Ok(())) => {
-                self.counters.answered.fetch_add(1, Ordering::Relaxed);
+        match self.answer(reply.cookie, &mut denial) {
+            Ok(sent) => {
+                self.counters.answered.fetch_add(u64::from(sent == Sent::Out), Ordering::Relaxed);
                 if denial.close {
                     self.closing.push((Instant::now() + CLOSE_WITHIN, connection));
                 }
             }
-            // Asked by an agent before us, or the queue is full: better a reset than a client that waits for ever.
-            Some(Err(_)) | None => {
+            // Asked by an agent before us, or TCP has no memory: better a reset than a client that waits for ever.
+            Err(_) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
                 self.destroy(&connection);
             }
         }
     }
 
-    /// The connection of a record.
-    fn connection(&mut self, reply: &Reply) -> Connection {
-        if reply.dport != 0 {
-            let connection = connection(reply);
-            if self.recent.len() == RECENT {
-                self.recent.pop_front();
+    /// Sends a denial, by a new channel when that of before was cut, and as the last one when it turns out that it must be.
+    fn answer(&mut self, cookie: u64, denial: &mut Denial) -> io::Result<Sent> {
+        loop {
+            let channel = self.channel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+            match channel.answer(&self.maps, cookie, denial) {
+                Ok(Sent::MustClose) if !denial.close => denial.close = true,
+                Err(_) if self.mend() => {}
+                result => return result,
             }
-            self.recent.push_back(connection);
-            return connection;
         }
-        let known = self.recent.iter().rfind(|known| known.cookie == reply.cookie);
-        known.copied().unwrap_or_else(|| connection(reply))
+    }
+
+    /// Opens the channel anew if somebody cut it. Until that is done there is no sink, and the kernel answers.
+    fn mend(&mut self) -> bool {
+        let cut = self.mode == DenyMode::Agent && !self.channel.as_ref().is_some_and(Channel::stands);
+        if !cut || self.mended.is_some_and(|at| at.elapsed() < MEND_EVERY) {
+            return false;
+        }
+        self.mended = Some(Instant::now());
+        self.channel = None;
+        match Channel::open(&self.maps) {
+            Ok(channel) => self.channel = Some(channel),
+            Err(error) => eprintln!("portcullis: {error}; the kernel answers denials alone for now"),
+        }
+        self.channel.is_some()
     }
 
     /// What time brings: the beat, and connections that had to close and did not.
@@ -272,10 +283,12 @@ impl Worker {
         }
     }
 
+    /// Says that this thread is well, if it is time or `now`, after a look at what that takes.
     fn beat(&mut self, now: bool) -> io::Result<()> {
         if !now && self.beaten.is_some_and(|at| at.elapsed() < BEAT_EVERY) {
             return Ok(());
         }
+        self.mend();
         self.beaten = Some(Instant::now());
         let until = match self.mode {
             DenyMode::Agent => clock::boot_ns() as u64 + BEAT_FOR.as_nanos() as u64,

@@ -31,8 +31,8 @@ const LINK_DETACH: libc::c_long = 34;
 pub(crate) enum AttachType {
     /// `BPF_SK_SKB_STREAM_VERDICT`
     StreamVerdict = 5,
-    /// `BPF_SK_SKB_VERDICT`: datagram sockets.
-    SkbVerdict = 38,
+    /// `BPF_SK_MSG_VERDICT`: what is sent.
+    MsgVerdict = 7,
 }
 
 /// What the kernel says of a map.

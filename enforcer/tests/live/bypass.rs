@@ -101,9 +101,9 @@ fn each_program_that_was_taken_away_is_named() {
         ["pc_guard", "pc_sockops", "pc_egress"].map(|name| format!("{name} was detached from its cgroup"));
     assert_eq!(missing(&world), of_cgroup);
     const STREAM_VERDICT: u32 = 5;
-    const SKB_VERDICT: u32 = 38;
+    const MSG_VERDICT: u32 = 7;
     for (map, program, kind) in
-        [("pc_socks", "pc_entry", STREAM_VERDICT), ("pc_injectors", "pc_inject", SKB_VERDICT)]
+        [("pc_socks", "pc_entry", STREAM_VERDICT), ("pc_injectors", "pc_inject", MSG_VERDICT)]
     {
         detach_program(&pins, map, program, kind).expect("detaching");
         let said = format!("{program} was detached from {map}");

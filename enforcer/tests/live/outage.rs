@@ -1,11 +1,14 @@
 //! An agent that dies or hangs in a flood of denials: nothing passes, clients are answered or let go, the next one answers.
 
+use std::fs;
 use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_enforcer::kernel::DenyMode;
-use portcullis_testkit::need;
+use portcullis_testkit::{eventually, need};
 use portcullis_wire::Mode;
 
 use crate::app::App;
@@ -44,7 +47,7 @@ fn expect_recovery(world: &mut World, app: &App, good: &str) {
     let mut clients: Vec<Client> = (0..2 * CONNECTIONS).map(|_| Client::connect(app.addr)).collect();
     let dropped = world.stats().guard_dropped;
     clients.iter_mut().for_each(|client| client.send(get("/a", None)));
-    portcullis_testkit::eventually("the guard", Duration::from_secs(5), || {
+    eventually("the guard", Duration::from_secs(5), || {
         (world.stats().guard_dropped >= dropped + u64::from(CONNECTIONS) / 2).then_some(())
     });
     assert_eq!((app.bytes().len(), app.anonymous()), (read, 0));
@@ -149,4 +152,99 @@ fn clients_that_the_kernel_cannot_answer_are_let_go() {
         assert_eq!(app.bytes().len(), 0);
         assert_eq!(once(app.addr, &good).status, 200);
     }
+}
+
+/// Anybody who may destroy sockets can take the agent's own connection from it.
+#[test]
+fn an_injector_that_was_cut_is_made_anew() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("cut");
+    // Those that this process has now are the injector's ends.
+    let cut = || {
+        for fd in connected() {
+            // SAFETY: integers only.
+            assert_eq!(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) }, 0, "{}", io::Error::last_os_error());
+        }
+    };
+    assert_eq!(connected().len(), 2);
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let good = get("/a", Some(&world.role("reader")));
+    cut();
+    // By the kernel, or by the agent already.
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+    eventually("a new injector", Duration::from_secs(5), || (connected().len() == 2).then_some(()));
+    let kernel = world.stats().replies_kernel;
+    let mut client = Client::connect(app.addr);
+    for _ in 0..20 {
+        assert_eq!(client.ask(get("/a", None)).status, 401);
+        assert_eq!(client.ask(&good).status, 200);
+    }
+    assert_eq!((world.stats().replies_kernel, app.anonymous()), (kernel, 0));
+}
+
+/// Descriptors of connected TCP sockets of this process.
+fn connected() -> Vec<i32> {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("a list").flatten();
+    let numbers = descriptors.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|fd| established(*fd)).collect()
+}
+
+fn established(fd: i32) -> bool {
+    const TCP_ESTABLISHED: u8 = 1;
+    // The first byte of struct tcp_info is its state.
+    let (mut state, mut size) = (0_u8, 1 as libc::socklen_t);
+    let into = (&raw mut state).cast();
+    // SAFETY: a live byte and its size, to be written.
+    let result = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut size) };
+    result == 0 && state == TCP_ESTABLISHED
+}
+
+/// Its denials fill its buffer and that of the other end. Then the connection ends, or stands still because this end's
+/// kernel takes no acknowledgement any more from segments for which it has no room. The agent waits for none of it.
+#[test]
+fn a_client_that_reads_no_denial_holds_up_nobody() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (world, app, _) = world("deaf", App::local);
+    let mut deaf = Client::over(small(TcpStream::connect(app.addr).expect("connecting")));
+    deaf.timeout(Duration::from_secs(1));
+    let mut other = Client::connect(app.addr);
+    let bad = get("/a", None);
+    let answered = || world.stats().replies_agent;
+    let mut asked = 0;
+    loop {
+        let before = answered();
+        let sent = deaf.try_send(&bad);
+        // A request that comes before the answer to the one before it ends the connection in another way.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while sent.is_ok() && answered() == before && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        if answered() == before {
+            break;
+        }
+        asked += 1;
+        assert!(asked < 100_000, "{asked} denials in a buffer");
+        if asked % 20 == 0 {
+            assert_eq!(other.ask(&bad).status, 401);
+        }
+    }
+    let (_, failed, _) = world.datapath().responder_counts();
+    eprintln!("{asked} denials unread; {failed} not sent");
+    assert!(asked > 20, "{asked} denials and no more");
+    for _ in 0..20 {
+        assert_eq!(other.ask(&bad).status, 401);
+    }
+    assert_eq!((world.stats().replies_kernel, app.anonymous()), (0, 0));
+}
+
+/// With a small buffer for what it receives.
+fn small(stream: TcpStream) -> TcpStream {
+    let size: libc::c_int = 4096;
+    let (value, length) = ((&raw const size).cast(), size_of_val(&size) as libc::socklen_t);
+    // SAFETY: a live integer and its size.
+    let set =
+        unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, value, length) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    stream
 }

@@ -1,18 +1,21 @@
-//! The two socket pairs through which denied requests are dropped and answered.
+//! The sockets through which denied requests are dropped and answered.
 //!
 //! The sink: a UNIX stream socket in `pc_sinks` whose pipe is broken. A redirect to it consumes the client's bytes and
-//! fails, and a failed redirect does not wake the application. The injector: what is sent on it is redirected by
-//! `pc_inject` to the client of `pc_target`. Both leave their maps when the process ends; the kernel programs then find
-//! no sink and answer by themselves.
+//! fails, and a failed redirect does not wake the application. The injector: a TCP connection of the agent with itself;
+//! what is sent on it is redirected by `pc_inject` to the client of `pc_target`, and is with TCP when the send returns.
+//! Both leave their maps when the process ends; the kernel programs then find no sink and answer by themselves.
 
-use std::io;
-use std::net::Shutdown;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use portcullis_bpf::abi::Target;
+use portcullis_bpf::abi::{Conn, Target, conn_flag, conn_state, injected};
 
+use super::loopback;
+use crate::kernel::descriptors::{cookie, option};
 use crate::kernel::error::KernelError;
 use crate::kernel::map::Maps;
 use crate::kernel::reply::Denial;
@@ -20,10 +23,27 @@ use crate::kernel::reply::Denial;
 /// The agent's ends. Dropping it takes sink and injector out of their maps.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    near: UnixDatagram,
-    _far: UnixDatagram,
+    near: TcpStream,
+    /// Gets what is for no client, and throws it away.
+    far: TcpStream,
     _sink: (UnixStream, UnixStream),
 }
+
+/// What became of an injection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sent {
+    /// TCP has it.
+    Out,
+    /// Nobody waits for it.
+    Refused,
+    /// The client must be told to close, and this reply did not say so.
+    MustClose,
+}
+
+/// The byte that primes the sink passes the loopback interface within this.
+const PRIMED_WITHIN: Duration = Duration::from_secs(1);
+/// `enum` of include/net/tcp_states.h.
+const TCP_ESTABLISHED: u8 = 1;
 
 // === impl Channel ===
 
@@ -31,47 +51,86 @@ impl Channel {
     /// Makes the sockets, puts them into their maps and breaks the sink's pipe.
     pub(crate) fn open(maps: &Maps) -> Result<Channel, KernelError> {
         let fail = |what| KernelError::system(what);
-        let (near, far) = UnixDatagram::pair().map_err(fail("make the injector"))?;
+        let (near, far) = loopback::pair().map_err(fail("make the injector, a connection over loopback"))?;
         let sink = UnixStream::pair().map_err(fail("make the sink"))?;
-        insert(maps, "pc_injectors", far.as_raw_fd())?;
+        insert(maps, "pc_injectors", near.as_raw_fd())?;
         insert(maps, "pc_sinks", sink.0.as_raw_fd())?;
         sink.0.shutdown(Shutdown::Write).map_err(fail("shut the sink down"))?;
         near.set_nonblocking(true).map_err(fail("set up the injector"))?;
-        let channel = Channel { near, _far: far, _sink: sink };
-        // Cookie 0: pc_inject sends this byte to the sink; the failure is what breaks its pipe.
-        channel.send(maps, &Target::zeroed(), b"x").map_err(fail("prime the sink"))?;
+        far.set_nonblocking(true).map_err(fail("set up the injector"))?;
+        // A reply is one send; nothing is gathered.
+        near.set_nodelay(true).map_err(fail("set up the injector"))?;
+        let channel = Channel { near, far, _sink: sink };
+        channel.prime(maps).map_err(fail("prime the sink"))?;
         Ok(channel)
     }
 
-    /// Sends a denial to the client of `cookie`.
-    pub(crate) fn answer(&self, maps: &Maps, cookie: u64, denial: &Denial) -> io::Result<()> {
-        let Denial { decision, status, reason, close, head_request, mfa_max_age_s } = *denial;
-        let target = Target {
-            cookie,
-            decision,
-            status,
-            reason,
-            last: u32::from(close),
-            mfa_max_age_s,
-            head_request: u32::from(head_request),
-        };
-        self.send(maps, &target, &denial.text())
+    /// Whether the injector's connection stands: anybody who may destroy sockets may have ended it.
+    pub(crate) fn stands(&self) -> bool {
+        // The first byte of struct tcp_info is its state.
+        option::<u8>(&self.near, libc::IPPROTO_TCP, libc::TCP_INFO)
+            .is_ok_and(|state| state == TCP_ESTABLISHED)
     }
 
-    /// Sends raw text to `target`. The program runs within the call, so one slot for the target is enough.
-    pub(crate) fn send(&self, maps: &Maps, target: &Target, text: &[u8]) -> io::Result<()> {
-        maps.get("pc_target").map_err(io::Error::other)?.set(&0u32, target)?;
-        // A full queue drains as fast as a kernel worker writes to the clients.
-        let deadline = Instant::now() + Duration::from_millis(20);
-        loop {
-            match self.near.send(text) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_micros(50));
-                }
-                Err(error) => return Err(error),
+    /// Sends a denial to the client of `cookie`.
+    pub(crate) fn answer(&self, maps: &Maps, cookie: u64, denial: &Denial) -> io::Result<Sent> {
+        self.send(maps, cookie, denial.close, &denial.text())
+    }
+
+    /// Sends raw text to the client of `cookie`; `last`: it says that the connection closes. The program runs within the
+    /// call, so one slot for the target is enough.
+    ///
+    /// # Errors
+    /// TCP did not take all of it: the connection is gone, or its buffer is full because the client reads none of its
+    /// denials, or there is no memory. This waits for none of that.
+    pub(crate) fn send(&self, maps: &Maps, cookie: u64, last: bool, text: &[u8]) -> io::Result<Sent> {
+        let slot = maps.get("pc_target").map_err(io::Error::other)?;
+        slot.set(&0u32, &Target { cookie, last: u32::from(last), injected: injected::NOT })?;
+        let n = (&self.near).write(text)?;
+        let target: Option<Target> = slot.get(&0u32)?;
+        let sent = match target.map_or(injected::NOT, |target| target.injected) {
+            injected::SENT if n < text.len() => {
+                return Err(io::Error::other(format!("only {n} of {} bytes went out", text.len())));
             }
-        }
+            injected::SENT => return Ok(Sent::Out),
+            injected::MUST_CLOSE => Sent::MustClose,
+            _ => Sent::Refused,
+        };
+        self.discard();
+        Ok(sent)
+    }
+
+    /// Throws away what is for no client. What has not arrived yet is taken by the next call, long before the buffers of
+    /// the two ends are full.
+    fn discard(&self) {
+        let mut bytes = [0; 4096];
+        while (&self.far).read(&mut bytes).is_ok_and(|n| n > 0) {}
+    }
+
+    /// The first redirect to the sink is what breaks its pipe: a byte to the far end, which is under control for so long.
+    fn prime(&self, maps: &Maps) -> io::Result<()> {
+        let far = cookie(&self.far)?;
+        let conns = maps.get("pc_conns").map_err(io::Error::other)?;
+        let socks = maps.get("pc_socks").map_err(io::Error::other)?;
+        // Poisoned: whatever arrives is dropped in the way of a denial.
+        let state = Conn { state: conn_state::POISON, flags: conn_flag::CONTROLLED, ..Conn::zeroed() };
+        conns.set(&far, &state)?;
+        let arrived =
+            || -> io::Result<bool> { Ok(conns.get::<_, Conn>(&far)?.is_some_and(|conn| conn.skbs != 0)) };
+        let result = socks.set(&far, &(self.far.as_raw_fd() as u64)).and_then(|()| {
+            self.send(maps, 0, false, b"x")?;
+            let deadline = Instant::now() + PRIMED_WITHIN;
+            while !arrived()? {
+                if Instant::now() > deadline {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                thread::sleep(Duration::from_micros(50));
+            }
+            Ok(())
+        });
+        drop(socks.remove(&far));
+        drop(conns.remove(&far));
+        result
     }
 }
 

@@ -3,14 +3,14 @@
 //! That a failed redirect does not wake the reader is how the kernels since 2023 behave, and nothing that they promise.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portcullis_bpf::abi::{Conn, Target, conn_flag, conn_state};
+use portcullis_bpf::abi::{Conn, conn_flag, conn_state};
 
-use super::{Channel, DenyMode};
+use super::{Channel, DenyMode, Sent, loopback};
 use crate::kernel::descriptors::cookie;
 use crate::kernel::map::Maps;
 
@@ -35,9 +35,7 @@ pub(super) fn run(maps: &Maps, channel: &Channel) -> DenyMode {
 }
 
 fn trial(maps: &Maps, channel: &Channel) -> io::Result<bool> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let mut client = TcpStream::connect(listener.local_addr()?)?;
-    let (mut server, _) = listener.accept()?;
+    let (mut client, mut server) = loopback::pair()?;
     let cookie = cookie(&server)?;
     let conns = maps.get("pc_conns").map_err(io::Error::other)?;
     let socks = maps.get("pc_socks").map_err(io::Error::other)?;
@@ -70,7 +68,9 @@ fn sleeps_on(server: &mut TcpStream, client: &mut TcpStream) -> io::Result<bool>
 fn is_answered(maps: &Maps, channel: &Channel, client: &mut TcpStream, cookie: u64) -> io::Result<bool> {
     const TEXT: &[u8] = b"self-test";
     client.set_read_timeout(Some(Duration::from_secs(1)))?;
-    channel.send(maps, &Target { cookie, last: 1, ..Target::zeroed() }, TEXT)?;
+    if channel.send(maps, cookie, true, TEXT)? != Sent::Out {
+        return Ok(false);
+    }
     let mut got = [0; TEXT.len()];
     client.read_exact(&mut got)?;
     Ok(got == TEXT)
