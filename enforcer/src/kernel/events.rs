@@ -235,22 +235,34 @@ impl Worker {
 
     /// What time ends: heads that do not become complete, websockets whose token has expired, what is kept of adopted
     /// connections; and listeners that hold back what could be taken.
+    ///
+    /// # Errors
+    /// The first failure; none keeps the others from being done.
     fn sweep(&mut self) -> Result<(), KernelError> {
         let heads = self.heads.sweep(&self.maps, &mut self.diag, Instant::now(), self.head_within);
-        // Tokens expire with a second, and there may be many.
-        let now_s = self.shared.now_s();
-        if now_s != self.tunnels_at_s {
-            self.tunnels_at_s = now_s;
-            sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s))?;
-        }
-        heads?;
-        let dropped = stats::read(&self.maps)?.guard_dropped;
-        if dropped != self.dropped {
-            self.dropped = dropped;
-            self.shared.deferring().sweep(&self.maps, &self.cgroup)?;
-        }
+        let (tunnels, listeners) = (self.sweep_tunnels(), self.sweep_listeners());
         let mut adopted = self.shared.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        adopt::forget(&self.maps, &mut adopted)
+        let adopted = adopt::forget(&self.maps, &mut adopted);
+        heads.and(tunnels).and(listeners).and(adopted)
+    }
+
+    /// Tokens expire with a second, and there may be many.
+    fn sweep_tunnels(&mut self) -> Result<(), KernelError> {
+        let now_s = self.shared.now_s();
+        if now_s == self.tunnels_at_s {
+            return Ok(());
+        }
+        self.tunnels_at_s = now_s;
+        sweep::tunnels(&self.maps, &mut self.diag, |tunnel| sweep::unexpired(tunnel, now_s)).map(drop)
+    }
+
+    fn sweep_listeners(&mut self) -> Result<(), KernelError> {
+        let dropped = stats::read(&self.maps)?.guard_dropped;
+        if dropped == self.dropped {
+            return Ok(());
+        }
+        self.dropped = dropped;
+        self.shared.deferring().sweep(&self.maps, &self.cgroup).map(drop)
     }
 
     fn publish_clock(&mut self) {
