@@ -357,14 +357,14 @@ struct pc_reply {
 	u32 mfa_max_age_s;
 	u32 pad2;
 };
-/* What pc_inject made of a reply: nobody waits for one; it went to the client; it would have to close the connection and
- * does not, so another one is due. */
-enum { PC_INJECTED_NOT = 0, PC_INJECTED = 1, PC_INJECTED_MUST_CLOSE = 2 };
+/* What pc_inject made of a reply: it did not run; nobody waits for one; it went to the client; it would have to close the
+ * connection and does not, so another one is due. */
+enum { PC_INJECTED_UNSEEN = 0, PC_INJECTED_NOT = 1, PC_INJECTED = 2, PC_INJECTED_MUST_CLOSE = 3 };
 /* pc_target: ARRAY[1], the connection that the agent's next injected reply goes to. */
 struct pc_target {
 	u64 cookie;   /* 0 = priming of the sink */
 	u32 last;     /* 1: the reply closes the connection */
-	u32 injected; /* written by pc_inject */
+	u32 injected; /* PC_INJECTED*, written by pc_inject */
 };
 /* pc_stats: PERCPU_ARRAY[1]; every way out of the programs is counted. */
 struct pc_stats {

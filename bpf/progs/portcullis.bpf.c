@@ -365,7 +365,10 @@ int pc_inject(struct sk_msg_md *msg)
 	u32 zero = 0;
 	struct pc_target *t = bpf_map_lookup_elem(&pc_target, &zero);
 
-	if (!t || !t->cookie)
+	if (!t)
+		return SK_PASS;
+	t->injected = PC_INJECTED_NOT;
+	if (!t->cookie)
 		return SK_PASS;
 	u64 cookie = t->cookie;
 	struct pc_conn *conn = bpf_map_lookup_elem(&pc_conns, &cookie);

@@ -179,12 +179,14 @@ pub mod reply_kind {
 }
 /// `PC_INJECTED*`: what became of a reply.
 pub mod injected {
+    /// The program did not run.
+    pub const UNSEEN: u32 = 0;
     /// Nobody waits for one.
-    pub const NOT: u32 = 0;
+    pub const NOT: u32 = 1;
     /// It went to the client.
-    pub const SENT: u32 = 1;
+    pub const SENT: u32 = 2;
     /// It would have to close the connection and does not: another one is due.
-    pub const MUST_CLOSE: u32 = 2;
+    pub const MUST_CLOSE: u32 = 3;
 }
 
 macro_rules! twin {

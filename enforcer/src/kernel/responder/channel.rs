@@ -82,22 +82,25 @@ impl Channel {
     ///
     /// # Errors
     /// TCP did not take all of it: the connection is gone, or its buffer is full because the client reads none of its
-    /// denials, or there is no memory. This waits for none of that.
+    /// denials, or there is no memory. This waits for none of that. And when somebody took the program away.
     pub(crate) fn send(&self, maps: &Maps, cookie: u64, last: bool, text: &[u8]) -> io::Result<Sent> {
         let slot = maps.get("pc_target").map_err(io::Error::other)?;
-        slot.set(&0u32, &Target { cookie, last: u32::from(last), injected: injected::NOT })?;
+        slot.set(&0u32, &Target { cookie, last: u32::from(last), injected: injected::UNSEEN })?;
         let n = (&self.near).write(text)?;
         let target: Option<Target> = slot.get(&0u32)?;
-        let sent = match target.map_or(injected::NOT, |target| target.injected) {
+        let injected = target.map_or(injected::UNSEEN, |target| target.injected);
+        if injected != injected::SENT {
+            self.discard();
+        }
+        match injected {
             injected::SENT if n < text.len() => {
-                return Err(io::Error::other(format!("only {n} of {} bytes went out", text.len())));
+                Err(io::Error::other(format!("only {n} of {} bytes went out", text.len())))
             }
-            injected::SENT => return Ok(Sent::Out),
-            injected::MUST_CLOSE => Sent::MustClose,
-            _ => Sent::Refused,
-        };
-        self.discard();
-        Ok(sent)
+            injected::SENT => Ok(Sent::Out),
+            injected::MUST_CLOSE => Ok(Sent::MustClose),
+            injected::NOT => Ok(Sent::Refused),
+            _ => Err(io::Error::other("pc_inject does not run on the injector")),
+        }
     }
 
     /// Throws away what is for no client. What has not arrived yet is taken by the next call, long before the buffers of
