@@ -67,6 +67,8 @@ struct Segment {
 /// A segment that has reached this is followed by another; also the least that is lost at once.
 const SEGMENT_BYTES: u64 = 1 << 20;
 const STATE: &str = "state.json";
+/// More than a state takes.
+const STATE_BYTES: usize = 256;
 
 // === impl Spool ===
 
@@ -114,11 +116,13 @@ impl Spool {
             _lock: lock,
         };
         spool.forget_done();
-        spool.save().map_err(fail("writing the state"))?;
+        // A full disk costs records, and does not keep an agent from protecting its host.
+        spool.saved();
         Ok(spool)
     }
 
     pub(super) fn push(&mut self, lines: &[String], unwritten: u64) {
+        let before = self.state.lost;
         self.state.lost += unwritten;
         let mut rest = lines;
         while !rest.is_empty() {
@@ -133,7 +137,7 @@ impl Spool {
                 eprintln!("portcullis: {count} access records lost: spool {}: {error}", self.dir.display());
             }
         }
-        if unwritten > 0 {
+        if self.state.lost > before {
             self.saved();
         }
     }
@@ -268,9 +272,20 @@ impl Spool {
     }
 
     fn save(&self) -> io::Result<()> {
-        let new = self.dir.join("state.json.new");
-        fs::write(&new, serde_json::to_vec(&self.state)?)?;
-        fs::rename(new, self.dir.join(STATE))
+        let mut text = serde_json::to_vec(&self.state)?;
+        // Of one length, so that one can be written over another.
+        text.resize(STATE_BYTES.max(text.len()), b'\n');
+        let (new, old) = (self.dir.join("state.json.new"), self.dir.join(STATE));
+        match fs::write(&new, &text).and_then(|()| fs::rename(&new, &old)) {
+            // What a full disk has room for is what is there already.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                drop(fs::remove_file(&new));
+                File::options().write(true).open(&old)?.write_all(&text)
+            }
+            result => result,
+        }
     }
 }
 

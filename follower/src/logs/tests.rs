@@ -1,7 +1,9 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use portcullis_testkit::need;
 use serde_json::Value;
 
 use super::*;
@@ -133,6 +135,58 @@ fn a_full_spool_loses_the_oldest_and_what_is_lost_is_counted() {
     let taken = taker.0.borrow();
     assert_eq!(taken.ports.len() as u64 + taken.dropped, pushed + 7, "records and losses are the decisions");
     assert_eq!(taken.missing + 7, taken.dropped, "the gap in the numbers is what the spool lost");
+}
+
+/// A file system of its own that is full soon.
+struct Small<'a>(&'a Path);
+
+impl Small<'_> {
+    fn mount(dir: &Path) -> Small<'_> {
+        fs::create_dir(dir).unwrap();
+        let args = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
+        assert!(Command::new("mount").args(args).arg(dir).status().unwrap().success());
+        Small(dir)
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(self.0).status());
+    }
+}
+
+/// THREATS T53.
+#[test]
+fn a_full_disk_loses_what_is_new_and_keeps_no_agent_from_starting() {
+    need!(Root);
+    let (dir, taker) = (Dir::new(), Taker::default());
+    let _small = Small::mount(&dir.0);
+    let logs = spool(&dir.0);
+    let mut pushed = 0;
+    while logs.counts().lost == 0 {
+        logs.push(&records(0..100));
+        pushed += 100;
+        assert!(pushed < 10_000, "it is never full");
+    }
+    let whole = |logs: &Logs| logs.counts().waiting + logs.counts().lost;
+    assert!(logs.counts().waiting > 0);
+    assert_eq!(whole(&logs), pushed);
+    drop(logs);
+    let logs = spool(&dir.0);
+    assert_eq!(whole(&logs), pushed, "what was lost is known after a restart");
+    logs.push(&records(0..100));
+    pushed += 100;
+    assert_eq!(whole(&logs), pushed);
+    logs.send_to(|batch| taker.take(batch)).unwrap();
+    // There is room again.
+    logs.push(&records(0..5));
+    logs.send_to(|batch| taker.take(batch)).unwrap();
+    let taken = taker.0.borrow();
+    assert_eq!(
+        (&taken.ports[..3], &taken.ports[taken.ports.len() - 5..]),
+        (&[0, 1, 2][..], &[0, 1, 2, 3, 4][..])
+    );
+    assert_eq!(taken.ports.len() as u64 + taken.dropped, pushed + 5);
 }
 
 #[test]
