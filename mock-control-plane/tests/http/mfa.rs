@@ -8,7 +8,7 @@ use crate::totp::code;
 const EMAIL: &str = "alice@acme.com";
 
 /// Alice, enrolled: her token, the secret, the backup codes. The clock stands at a step that was not used.
-fn enrolled(plane: &Plane) -> (String, String, Vec<String>) {
+pub fn enrolled(plane: &Plane) -> (String, String, Vec<String>) {
     plane.user(EMAIL);
     let (token, _) = plane.tokens(EMAIL);
     let answer = plane.bearer(&token, "POST", "/v1/acme/mfa/enroll", Value::Null).ok();

@@ -6,6 +6,7 @@ use portcullis_mock_control_plane::{Clock, Config, ControlPlane, Plan, StartErro
 use serde_json::{Value, json};
 
 use crate::logs::{ids, ingest, query, record};
+use crate::mfa::enrolled;
 use crate::plane::{PASSWORD, Plane, START_S, text, verify};
 use crate::policies::policy;
 use crate::scim::Directory;
@@ -234,12 +235,16 @@ fn secrets_are_hashed() {
     let scim = plane.scim_token("Okta", None);
     plane.user("a@acme.com");
     let (token, refresh) = plane.tokens("a@acme.com");
+    let (_, _, backup_codes) = enrolled(&plane);
+    assert!(!backup_codes.is_empty());
     drop(plane);
     let mut bytes = std::fs::read(file.path()).unwrap();
     bytes.extend(std::fs::read(file.dir.join("plane.db-wal")).unwrap_or_default());
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("a@acme.com"), "it is the state");
-    for secret in [&agent, &scim, &token, &refresh, PASSWORD, crate::plane::API_KEY] {
+    let others = backup_codes.iter().map(String::as_str);
+    for secret in [&agent, &scim, &token, &refresh, PASSWORD, crate::plane::API_KEY].into_iter().chain(others)
+    {
         assert!(!holds(secret.trim_start_matches("as_")), "{secret}");
     }
 }
