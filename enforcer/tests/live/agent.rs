@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use portcullis_enforcer::agent::{AgentConfig, FollowConfig, IssuerConfig, Protection, SpoolConfig};
@@ -20,6 +21,8 @@ use crate::sync::agent_with;
 use crate::world::{AUDIENCE, ISSUER, World, now_s, policy};
 
 const SOON: Duration = Duration::from_secs(10);
+/// An answer of the control plane that takes long.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// A directory that goes with the test.
 struct Dir(PathBuf);
@@ -105,6 +108,44 @@ fn without_the_control_plane_the_cached_configuration_holds_and_older_ones_are_r
     plane.status(503);
     let agent = agent_with(&mut world, &plane, with_cache);
     assert_eq!(agent.status().generation, 0, "a torn file is not used");
+    agent.stop();
+}
+
+/// What is in force decides while an answer is awaited, at the start and later (THREATS T50).
+#[test]
+fn a_slow_control_plane_holds_up_no_decision() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let (mut world, dir) = (World::new("slow"), Dir::new("slow"));
+    let (plane, app) = (Plane::start(), App::local());
+    let cache = dir.0.join("bundle");
+    let with_cache = |config| following(config, |follow| follow.cache = Some(cache.clone()));
+    let version = |n| world.bundle(n, vec![policy(app.port(), Mode::Enforce)]);
+    let (first, later, last) = (version(7), version(8), version(9));
+    let good = get("/a", Some(&world.role("reader")));
+    plane.serve(&first);
+    agent_with(&mut world, &plane, with_cache).detach().expect("detached");
+
+    plane.serve(&later);
+    plane.state().slow = SLOW;
+    let arrived = plane.state().configs;
+    let agent = thread::scope(|scope| {
+        let starting = scope.spawn(|| agent_with(&mut world, &plane, with_cache));
+        eventually("the kept configuration", SOON, || {
+            (once(app.addr, get("/a", None)).status == 401).then_some(())
+        });
+        assert_eq!(plane.state().configs, arrived, "it waited for an answer");
+        starting.join().expect("an agent")
+    });
+    eventually("version 8", SOON, || (agent.status().generation == 8).then_some(()));
+    plane.serve(&last);
+    let arrived = plane.state().configs;
+    let mut decided = 0;
+    while agent.status().generation != 9 {
+        assert_eq!(once(app.addr, get("/a", None)).status, 401);
+        assert_eq!(once(app.addr, &good).status, 200);
+        decided += usize::from(plane.state().configs == arrived);
+    }
+    assert!(decided > 0, "nothing was decided while an answer was on its way");
     agent.stop();
 }
 

@@ -18,6 +18,10 @@ use crate::app::App;
 use crate::client::{Client, get, once};
 use crate::world::{World, policy};
 
+/// `enum bpf_attach_type`
+const STREAM_VERDICT: u32 = 5;
+pub const MSG_VERDICT: u32 = 7;
+
 /// A byte that a server would read out of band, and would miss in the head, is in line for the programs and for the server
 /// (THREATS T7).
 #[test]
@@ -100,8 +104,6 @@ fn each_program_that_was_taken_away_is_named() {
     let of_cgroup =
         ["pc_guard", "pc_sockops", "pc_egress"].map(|name| format!("{name} was detached from its cgroup"));
     assert_eq!(missing(&world), of_cgroup);
-    const STREAM_VERDICT: u32 = 5;
-    const MSG_VERDICT: u32 = 7;
     for (map, program, kind) in
         [("pc_socks", "pc_entry", STREAM_VERDICT), ("pc_injectors", "pc_inject", MSG_VERDICT)]
     {
@@ -193,7 +195,7 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
 }
 
 /// BPF_PROG_DETACH of a pinned program from a pinned socket map.
-fn detach_program(pins: &Path, map: &str, program: &str, kind: u32) -> io::Result<()> {
+pub fn detach_program(pins: &Path, map: &str, program: &str, kind: u32) -> io::Result<()> {
     const PROG_DETACH: libc::c_long = 9;
     let map = open_pin(&pins.join("maps").join(map))?;
     let program = open_pin(&pins.join("progs").join(program))?;

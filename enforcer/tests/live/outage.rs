@@ -12,6 +12,7 @@ use portcullis_testkit::{eventually, need};
 use portcullis_wire::Mode;
 
 use crate::app::App;
+use crate::bypass::{MSG_VERDICT, detach_program};
 use crate::client::{Client, get, once};
 use crate::lifecycle::{Holder, Load, padded};
 use crate::world::{World, policy};
@@ -181,6 +182,18 @@ fn an_injector_that_was_cut_is_made_anew() {
         assert_eq!(client.ask(&good).status, 200);
     }
     assert_eq!((world.stats().replies_kernel, app.anonymous()), (kernel, 0));
+
+    // A new one without its program is none.
+    detach_program(&world.config.pins, "pc_injectors", "pc_inject", MSG_VERDICT).expect("detaching");
+    cut();
+    let bad = padded("/a");
+    eventually("the kernel's answer", Duration::from_secs(5), || {
+        let mut client = Client::connect(app.addr);
+        drop(client.try_send(&bad));
+        let answered = client.response().is_ok_and(|response| response.status == 401);
+        (answered && world.stats().replies_kernel > kernel).then_some(())
+    });
+    assert_eq!(app.anonymous(), 0);
 }
 
 /// Descriptors of connected TCP sockets of this process.

@@ -36,6 +36,9 @@ pub struct State {
     pub endpoints: Vec<Value>,
     /// Questions that waited for a change and got one.
     pub pushed: usize,
+    /// For how long a configuration is on its way, and how many arrived.
+    pub slow: Duration,
+    pub configs: usize,
     /// Signs bundles; its public key is named in registrations.
     pub signer: Option<SigningKey>,
     /// Signs them in its place.
@@ -71,13 +74,19 @@ impl Plane {
         let mut body = vec![0; len];
         reader.read_exact(&mut body).expect("a body");
         let (status, fields, body) = self.answer(&head, &body);
+        let config = head.split(' ').nth(1).is_some_and(|path| path.ends_with("/config"));
+        if config {
+            let slow = self.state().slow;
+            thread::sleep(slow);
+        }
         let reply = format!(
             "HTTP/1.1 {status} X\r\nConnection: close\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut stream = stream;
         // An agent that was stopped does not wait for its answer.
-        drop(stream.write_all(reply.as_bytes()));
+        let written = stream.write_all(reply.as_bytes());
+        self.state().configs += usize::from(config && written.is_ok());
     }
 
     fn answer(&self, head: &str, body: &[u8]) -> (u16, String, String) {
