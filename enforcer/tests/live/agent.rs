@@ -130,7 +130,8 @@ fn a_slow_control_plane_holds_up_no_decision() {
     let arrived = plane.state().configs;
     let agent = thread::scope(|scope| {
         let starting = scope.spawn(|| agent_with(&mut world, &plane, with_cache));
-        eventually("the kept configuration", SOON, || {
+        // Before it the programs are loaded.
+        eventually("the kept configuration", 6 * SOON, || {
             (once(app.addr, get("/a", None)).status == 401).then_some(())
         });
         assert_eq!(plane.state().configs, arrived, "it waited for an answer");
