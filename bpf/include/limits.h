@@ -96,8 +96,9 @@
 #define PC_CPU_BURST_US 10000
 /* What must be left of it to begin a verification (microseconds). */
 #define PC_CPU_RESERVE_US 200
-/* Scratch slots per CPU: a verdict may be interrupted by another one on the same CPU. */
-#define PC_SLOTS_PER_CPU 4
+/* Scratch slots per CPU, and how many a run tries: a verdict may be interrupted by others on the same CPU. */
+#define PC_SLOTS_PER_CPU 8
+#define PC_SLOTS_TRIED 16
 #define PC_SLOTS_MAX 4096
 
 /* Ring buffers (bytes). */

@@ -17,17 +17,23 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* A free scratch slot of this CPU, or NULL.  Claimed with cmpxchg: a run may be interrupted by another one on the
- * same CPU (softirq over process context), and a nested run must take another slot. */
+/* A free scratch slot, or NULL.  Claimed with cmpxchg: a run may be interrupted by another one on the same CPU (softirq
+ * over process context; one thread over others where the kernel preempts), and a nested run must take another slot.
+ * When all of this CPU are taken, one of the next CPUs. */
 static __always_inline struct pc_slot *pc_slot_claim(struct pc_conn *conn)
 {
 	u32 base = bpf_get_smp_processor_id() * PC_SLOTS_PER_CPU;
 
 	PC_NO_UNROLL
-	for (u32 i = 0; i < PC_SLOTS_PER_CPU; i++) {
+	for (u32 i = 0; i < PC_SLOTS_TRIED; i++) {
 		u32 k = base + i;
 		struct pc_slot *s = bpf_map_lookup_elem(&pc_slots, &k);
 
+		if (!s && i >= PC_SLOTS_PER_CPU) {
+			/* after the last CPU comes the first */
+			k = i - PC_SLOTS_PER_CPU;
+			s = bpf_map_lookup_elem(&pc_slots, &k);
+		}
 		if (!s)
 			return 0;
 		if (__sync_val_compare_and_swap(&s->busy, 0, 1) == 0) {

@@ -179,7 +179,9 @@ fn runs_that_interrupt_each_other_decide_as_others() {
         }
     });
     eprintln!("{} requests, {} forged, {} nested runs at least", told.requests, told.forged, nested.len());
-    assert_eq!(told.wrong, [] as [String; 0], "of {}", told.requests);
+    let stats = stress.world.stats();
+    assert_eq!(told.wrong, [] as [String; 0], "of {}; {stats:?}", told.requests);
+    assert_eq!(stats.no_slot, 0);
     assert_eq!(told.passed, 0, "of {} forged tokens", told.forged);
     assert!(!nested.is_empty(), "no run was nested in {} requests: the test shows nothing", told.requests);
 }
