@@ -12,8 +12,8 @@ use crate::world::{World, policy};
 
 /// How long the application works on `/slow`, and waits at the end of a connection.
 const PAUSE: Duration = Duration::from_millis(150);
-/// Clients whose end is waited for.
-const TOLD: usize = 200;
+/// Clients of each thread whose end is waited for: a process may have some thousand descriptors only.
+const TOLD: usize = 50;
 
 fn world(name: &str, app: fn() -> App) -> (World, App, String, String) {
     let mut world = World::new(name);
