@@ -5,8 +5,6 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use portcullis_testkit::emulated;
-
 pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -26,9 +24,7 @@ impl Client {
     }
 
     pub fn over(stream: TcpStream) -> Client {
-        // Emulated processors that are kept busy may leave one client waiting for long.
-        let patience = Duration::from_secs(if emulated() { 30 } else { 5 });
-        stream.set_read_timeout(Some(patience)).expect("timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
         Client { stream, buffer: Vec::new() }
     }

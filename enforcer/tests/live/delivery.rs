@@ -98,7 +98,8 @@ fn deliver(
     let response = if case.name == "HEAD" { client.head_response() } else { client.response() };
     match response {
         Ok(response) if response.status == case.status => {}
-        Err(error) if error.kind() != ErrorKind::WouldBlock => {
+        // In order, as a server ends what it takes for ended. A reset is another fault.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(format!("{UNANSWERED}: {error:?}"));
         }
         other => return Err(format!("the denial: {other:?}")),
@@ -175,21 +176,16 @@ impl From<String> for Failure {
 }
 
 /// What `attempt` says. It is repeated where it failed for what happens on emulated machines:
-/// - the kernel had answered by itself, because the agent was late. Those replies are shorter and wake the application, and
-///   for the shortest requests there is none (there a connection that ends counts as such);
+/// - the kernel had answered by itself, because the agent was late. Those replies are shorter and wake the application;
 /// - reads ended for nothing, in a moment that stretches when a processor stands still (docs/KERNELS.md). On other machines
 ///   that counts as a failure.
 fn unless_late(world: &World, mut attempt: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let mut left = ATTEMPTS;
-    let alone = || {
-        let stats = world.stats();
-        stats.replies_kernel + if emulated() { stats.no_reply } else { 0 }
-    };
     loop {
-        let before = alone();
+        let before = world.stats().replies_kernel;
         let result = attempt();
         left -= 1;
-        let alone = alone() - before;
+        let alone = world.stats().replies_kernel - before;
         match &result {
             Err(failure) if left > 0 && alone > 0 => {
                 eprintln!("again, for the kernel answered {alone} times by itself: {failure:?}");
