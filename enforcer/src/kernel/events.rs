@@ -66,6 +66,8 @@ struct Worker {
 
 /// Generations of which the tables are kept: events come a little later than the change.
 const GENERATIONS: usize = 8;
+/// While there are events to read.
+const GENERATIONS_MAX: usize = 64;
 /// Steps of the clock are noticed within this.
 const CLOCK_EVERY: Duration = Duration::from_millis(100);
 /// Connections that must end by themselves are looked for this often.
@@ -150,6 +152,20 @@ impl Shared {
         let mut tables = self.tables();
         // The same version has the same names, however often it is put into force.
         tables.insert(version_of(compiled.tables.version), compiled.clone());
+        while tables.len() > GENERATIONS_MAX {
+            tables.pop_first();
+        }
+    }
+
+    /// What the numbers of a version mean. `last`, mostly.
+    fn version(&self, version: u64, last: Option<Arc<Compiled>>) -> Option<Arc<Compiled>> {
+        last.filter(|last| version_of(last.tables.version) == version)
+            .or_else(|| self.tables().get(&version).cloned())
+    }
+
+    /// When no events are left: what may still come is of the last generations.
+    fn forget(&self) {
+        let mut tables = self.tables();
         while tables.len() > GENERATIONS {
             tables.pop_first();
         }
@@ -214,19 +230,19 @@ impl Worker {
     fn collect(&mut self) {
         loop {
             let mut batch: Vec<AccessLog> = Vec::new();
-            let tables = self.shared.tables().clone();
+            let mut last: Option<Arc<Compiled>> = None;
             while batch.len() < BATCH {
                 let Some(event) = self.ring.next() else { break };
-                let of: Option<&Tables> = record::version(&event)
-                    .ok()
-                    .and_then(|version| tables.get(&version))
-                    .map(|compiled| &compiled.tables);
+                // Only now: a generation is remembered before its first event is written, but not before this batch began.
+                last = record::version(&event).ok().and_then(|version| self.shared.version(version, last));
+                let of: Option<&Tables> = last.as_ref().map(|compiled| &compiled.tables);
                 match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
                     Ok(log) => batch.push(log),
                     Err(error) => eprintln!("portcullis: an event is lost: {error}"),
                 }
             }
             if batch.is_empty() {
+                self.shared.forget();
                 return;
             }
             (self.records)(batch);
