@@ -29,7 +29,7 @@ pub fn budget(args: &[String]) -> Result<()> {
     };
     ensure(&[Need::Build])?;
     let step = step("loading every kernel program");
-    let Some(measured) = measure()? else {
+    let Some((mut measured, refused)) = measure()? else {
         return Ok(());
     };
     step.done();
@@ -37,6 +37,11 @@ pub fn budget(args: &[String]) -> Result<()> {
     let path = sh::root().join(FILE);
     let text = fs::read_to_string(&path).unwrap_or_default();
     let recorded = recorded(&text, &series)?;
+    // Rows of what could not be measured stay as they are.
+    for name in &refused {
+        println!("SKIPPED budget of {name}: this machine does not let it load");
+        measured.extend(recorded.get(name).map(|row| (name.clone(), *row)));
+    }
     let findings = compare(&measured, &recorded, &series);
     if update {
         fs::write(&path, rewritten(&text, &series, &measured)).with_context(|| format!("writing {FILE}"))?;
@@ -80,8 +85,9 @@ struct Cost {
 
 type Costs = BTreeMap<String, Cost>;
 
-/// `None` when the kernel does not let this user load programs, which is said and, if required, an error.
-fn measure() -> Result<Option<Costs>> {
+/// Costs, and names of programs that may not be loaded here. `None` when the kernel does not let this user load any, which is said
+/// and, if required, an error.
+fn measure() -> Result<Option<(Costs, Vec<String>)>> {
     let args =
         ["run", "--quiet", "--package", "portcullis-bpf", "--all-features", "--example", "verifier_stats"];
     let out = sh::cargo(args).output().context("starting cargo")?;
@@ -107,7 +113,8 @@ fn measure() -> Result<Option<Costs>> {
     if costs.is_empty() {
         bail!("the example verifier_stats printed no program");
     }
-    Ok(Some(costs))
+    let refused = text.lines().filter_map(|line| line.strip_suffix(" refused")).map(str::to_owned).collect();
+    Ok(Some((costs, refused)))
 }
 
 /// `name insns stack`
@@ -187,30 +194,24 @@ fn recorded(text: &str, series: &str) -> Result<Costs> {
         .collect()
 }
 
-/// The file with this kernel's table replaced; tables of other kernels and the head stay.
+/// The file with this kernel's table replaced, or added at its end; tables of other kernels and the head stay.
 fn rewritten(text: &str, series: &str, costs: &Costs) -> String {
     let head = format!("[kernel.\"{series}\"]");
-    let mut out = String::new();
-    let mut skipping = false;
-    for line in text.lines() {
-        if line.starts_with('[') {
-            skipping = line == head;
-        }
-        if !skipping {
-            out += &format!("{line}\n");
-        }
-    }
-    if out.trim().is_empty() {
-        out = "# What the verifier walks for each kernel program, and its largest stack frame, by kernel series.\n\
-               # `cargo xtask budget` compares; growth over 5 % needs the row changed in the same commit, with the reason.\n"
-            .to_owned();
-    }
-    out = format!("{}\n\n{head}\n", out.trim_end());
+    let mut table = format!("{head}\n");
     for (name, Cost { insns, stack_bytes }) in costs {
-        out += &format!("{name} = {{ insns = {insns}, stack_bytes = {stack_bytes} }}\n");
+        table += &format!("{name} = {{ insns = {insns}, stack_bytes = {stack_bytes} }}\n");
     }
-    out
+    let text = if text.trim().is_empty() { HEAD } else { text };
+    let (before, rest) = text.split_once(&head).map_or((text, None), |(before, rest)| (before, Some(rest)));
+    let after = rest.and_then(|rest| rest.find("\n[").map(|next| &rest[next..])).unwrap_or_default();
+    format!("{}\n\n{table}{after}", before.trim_end())
 }
+
+/// How the file begins.
+const HEAD: &str = "\
+# What the verifier walks for each kernel program, and its largest stack frame, by kernel series.
+# `cargo xtask budget` compares; growth over 5 % needs the row changed in the same commit, with the reason.
+";
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +242,8 @@ mod tests {
         let again = rewritten(&both, "6.1", &costs(&[("c", 3)]));
         assert_eq!(recorded(&again, "6.1").expect("reads"), costs(&[("c", 3)]));
         assert_eq!(recorded(&again, "6.18").expect("reads"), costs(&[("b", 9)]));
+        assert!(again.find("6.1\"]") < again.find("6.18\"]"), "{again}");
+        assert_eq!(rewritten(&again, "6.18", &costs(&[("b", 9)])), again);
         assert!(recorded("[kernel.\"6.1\"]\na = 5\n", "6.1").is_err());
     }
 }
