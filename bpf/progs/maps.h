@@ -81,11 +81,17 @@ struct {
 struct sk_buff_head {
 	u32 qlen;
 };
+struct inode {
+	u16 i_mode;
+};
 struct file {
+	struct inode *f_inode;
 	u32 f_flags;
 };
+struct sock;
 struct socket {
 	struct file *file;
+	struct sock *sk;
 };
 typedef struct {
 	int owned;
@@ -93,7 +99,11 @@ typedef struct {
 struct sock {
 	struct sk_buff_head sk_receive_queue;
 	socket_lock_t sk_lock;
+	u16 sk_protocol;
 	struct socket *sk_socket;
+};
+struct pt_regs {
+	unsigned long orig_ax;
 };
 struct inet_sock {
 	struct sock sk;

@@ -5,10 +5,11 @@
  * pc_sockops takes every accepted connection of a protected port into pc_socks; pc_entry then sees each of its
  * socket buffers before the application does and tail-calls pc_http, which reads requests and decides; pc_token and a
  * program for its algorithm verify a token and call back.  pc_guard drops payload of connections that pc_socks does not hold.
- * pc_inject carries the agent's replies to the clients.
+ * pc_inject carries the agent's replies to the clients.  pc_splice and pc_zerocopy refuse reads that go around pc_entry.
  */
 #include "run.h"
 #include "sockets.h"
+#include "around.h"
 #include "../lib/budget.h"
 #include "../lib/cache.h"
 #include "../lib/jwt.h"

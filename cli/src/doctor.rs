@@ -58,6 +58,8 @@ enum State {
 /// Oldest kernel that is tested.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 const BPFFS: &str = "/sys/fs/bpf";
+/// Names of the security modules in use, in order.
+const LSMS: &str = "/sys/kernel/security/lsm";
 
 pub fn doctor(args: Args) -> Exit {
     let Args { config, format } = args;
@@ -86,6 +88,7 @@ fn examine() -> Vec<Finding> {
         privilege(&read("/proc/self/status")),
         programs(),
         jit(read("/proc/sys/net/core/bpf_jit_enable").trim()),
+        lsm(fs::read_to_string(LSMS).ok().as_deref()),
         agent::services(),
         systemd(Path::new("/run/systemd/system").is_dir()),
         nginx(),
@@ -156,6 +159,21 @@ fn jit(value: &str) -> Finding {
         finding.state = State::Slow;
     }
     finding
+}
+
+/// Reads that go around the programs are refused by programs of the BPF LSM.
+fn lsm(list: Option<&str>) -> Finding {
+    const FOR: &str = "without it, servers that read by splice(2) get requests undecided";
+    let Some(list) = list else {
+        let remedy = format!("as root: mount -t securityfs none /sys/kernel/security; {FOR}");
+        return Finding::note("bpf lsm", format!("unknown: {LSMS} cannot be read"), remedy);
+    };
+    let found = format!("the LSMs are {}", list.trim());
+    if list.trim().split(',').any(|name| name == "bpf") {
+        return Finding::new("bpf lsm", true, found, "");
+    }
+    let remedy = format!("add bpf to the list lsm= of the kernel's command line; {FOR}");
+    Finding { state: State::Slow, ..Finding::new("bpf lsm", false, found, remedy) }
 }
 
 /// The agent ends with whoever started it unless something starts it again; enforcement stays either way.
@@ -244,6 +262,14 @@ mod tests {
         assert_eq!(without_bpf.found, "without CAP_BPF");
         assert_eq!(privilege("CapEff:\t0000000000000000\n").state, State::Missing);
         assert_eq!(privilege("").state, State::Missing);
+    }
+
+    #[test]
+    fn the_bpf_lsm_is_looked_for_by_its_name() {
+        assert_eq!(lsm(Some("lockdown,capability,bpf\n")).state, State::Good);
+        let without = lsm(Some("lockdown,capability,bpfish\n"));
+        assert_eq!((without.state, without.remedy.contains("lsm=")), (State::Slow, true));
+        assert!(lsm(None).remedy.contains("mount -t securityfs"));
     }
 
     #[test]

@@ -269,7 +269,7 @@ fn validate_refuses_bad_traffic_with_its_place() {
 fn doctor_looks_at_everything() {
     let output = portcullis(["doctor"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for what in ["kernel", "cgroup2", "bpffs", "capabilities", "bpf programs", "jit"] {
+    for what in ["kernel", "cgroup2", "bpffs", "capabilities", "bpf programs", "jit", "bpf lsm"] {
         assert!(text.contains(what), "no {what} in:\n{text}");
     }
     let missing = text.contains("missing ");

@@ -18,6 +18,7 @@ use crate::compile::Compiled;
 
 mod adopt;
 mod apply;
+mod around;
 mod attach;
 mod clock;
 mod deferring;
@@ -27,6 +28,7 @@ mod error;
 mod events;
 mod heads;
 mod live;
+mod loopback;
 mod map;
 mod object;
 mod pins;
@@ -201,6 +203,7 @@ impl Datapath {
         }
         let maps = Arc::new(Maps::open(&pins.maps())?);
         let attached = Attached::open(&pins)?;
+        around::tell(&maps);
         let responder = Responder::start(&maps, pins.dir(), config.deny_mode)?;
         let keeper = Keeper::start(&config, &maps, pins.dir(), records)?;
         Ok(Datapath { config, pins, maps, attached, responder, keeper, adopted })

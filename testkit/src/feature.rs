@@ -4,9 +4,9 @@
 //! failure when `PORTCULLIS_REQUIRE` names the feature or is `all`.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -21,6 +21,8 @@ pub enum Feature {
     Root,
     /// The kernel loads socket-ops programs and makes socket hashes for this process.
     Bpf,
+    /// Programs of the BPF LSM are loaded for this process, and run: `bpf` is in the kernel's list of LSMs.
+    BpfLsm,
     /// A writable bpffs at `/sys/fs/bpf`.
     BpfFs,
     /// A mounted cgroup2 hierarchy in which this process may make a group.
@@ -99,6 +101,7 @@ pub fn probe(feature: Feature) -> Result<(), String> {
     match feature {
         Feature::Root => root(),
         Feature::Bpf => bpf::probe(),
+        Feature::BpfLsm => bpf_lsm(),
         Feature::BpfFs => bpffs(),
         Feature::Cgroup2 => cgroup::probe(),
         Feature::NetNs => net::probe_netns(),
@@ -119,6 +122,7 @@ impl fmt::Display for Feature {
         match self {
             Feature::Root => f.write_str("root"),
             Feature::Bpf => f.write_str("bpf"),
+            Feature::BpfLsm => f.write_str("bpf-lsm"),
             Feature::BpfFs => f.write_str("bpffs"),
             Feature::Cgroup2 => f.write_str("cgroup2"),
             Feature::NetNs => f.write_str("netns"),
@@ -215,6 +219,32 @@ fn two_cpus() -> Result<(), String> {
     missing.map_or(Ok(()), |cpu| Err(format!("CPU {cpu} is not there for this process")))
 }
 
+/// Asks securityfs, which is not mounted everywhere: through a mount that nobody sees (fsopen, fsmount: Linux 5.2).
+fn bpf_lsm() -> Result<(), String> {
+    bpf::probe_lsm()?;
+    const FSCONFIG_CMD_CREATE: libc::c_ulong = 6;
+    let made = |what: &str, result: libc::c_long| match result {
+        0.. => Ok(result as libc::c_int),
+        _ => Err(format!("{what}: {}", io::Error::last_os_error())),
+    };
+    let none = std::ptr::null::<libc::c_char>();
+    let mut active = String::new();
+    // SAFETY: strings that live through the calls, null where none is wanted, and integers. The descriptors that the calls
+    // make are owned by nothing else.
+    unsafe {
+        let fs = made("fsopen", libc::syscall(libc::SYS_fsopen, c"securityfs".as_ptr(), 0))?;
+        let fs = OwnedFd::from_raw_fd(fs);
+        let create = libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0);
+        made("fsconfig", create)?;
+        let mount = made("fsmount", libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 0, 0))?;
+        let mount = OwnedFd::from_raw_fd(mount);
+        let file = made("lsm", libc::openat(mount.as_raw_fd(), c"lsm".as_ptr(), libc::O_RDONLY).into())?;
+        File::from_raw_fd(file).read_to_string(&mut active).map_err(|error| format!("lsm: {error}"))?;
+    }
+    let active = active.trim();
+    if active.split(',').any(|name| name == "bpf") { Ok(()) } else { Err(format!("the LSMs are {active}")) }
+}
+
 fn bpffs() -> Result<(), String> {
     const DIR: &str = "/sys/fs/bpf";
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(|e| format!("/proc/self/mounts: {e}"))?;
@@ -252,6 +282,8 @@ mod bpf {
     const BPF_PROG_LOAD: libc::c_long = 5;
     const BPF_MAP_TYPE_SOCKHASH: u32 = 18;
     const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
+    const BPF_PROG_TYPE_LSM: u32 = 29;
+    const BPF_LSM_MAC: u32 = 27;
     /// `r0 = 1; exit`
     const PROGRAM: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
 
@@ -278,6 +310,17 @@ mod bpf {
         log_buf: u64,
         kern_version: u32,
         prog_flags: u32,
+        prog_name: [u8; 16],
+        prog_ifindex: u32,
+        expected_attach_type: u32,
+        prog_btf_fd: u32,
+        func_info_rec_size: u32,
+        func_info: u64,
+        func_info_cnt: u32,
+        line_info_rec_size: u32,
+        line_info: u64,
+        line_info_cnt: u32,
+        attach_btf_id: u32,
     }
 
     pub(super) fn probe() -> Result<(), String> {
@@ -298,6 +341,25 @@ mod bpf {
         };
         call(BPF_PROG_LOAD, &program).map_err(|e| format!("loading a sockops program: {e}"))?;
         Ok(())
+    }
+
+    /// Which hook does not matter, so one is named that is none: whoever may load programs of this kind is told that, EINVAL.
+    pub(super) fn probe_lsm() -> Result<(), String> {
+        let program = ProgLoad {
+            prog_type: BPF_PROG_TYPE_LSM,
+            insn_cnt: PROGRAM.len() as u32,
+            insns: PROGRAM.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            expected_attach_type: BPF_LSM_MAC,
+            attach_btf_id: 1,
+            ..ProgLoad::default()
+        };
+        match call(BPF_PROG_LOAD, &program) {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {
+                Err(format!("loading a program of the BPF LSM: {error}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn call<T>(command: libc::c_long, attr: &T) -> io::Result<File> {

@@ -12,6 +12,7 @@ use std::path::Path;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError};
 
+use super::around::{self, HOOKS};
 use super::error::KernelError;
 use super::map::{Map, Maps};
 use super::object::{CHAIN, Loaded};
@@ -27,6 +28,8 @@ pub(crate) struct Attached {
     egress: Option<(OwnedFd, u32)>,
     entry_prog: u32,
     inject_prog: u32,
+    /// Those of [`HOOKS`]. Nobody can take them off while these are open.
+    _hooks: Vec<OwnedFd>,
 }
 
 /// Programs of socket maps: map, program, attach type.
@@ -42,13 +45,15 @@ const LINKS: [(&str, &str); 2] = [("guard", "pc_guard"), ("sockops", "pc_sockops
 /// it is attached only while a policy lets something switch.
 const EGRESS: (&str, &str) = ("egress", "pc_egress");
 
-/// Fills the program array and attaches everything that is new to `cgroup`; pins the links.
+/// Fills the program array and attaches everything that is new to `cgroup`; pins the links. Hooks that the kernel has not are
+/// left out.
 pub(crate) fn attach(loaded: &mut Loaded, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
     chain(loaded, loaded.map("pc_progs")?)?;
     for (map, program, kind) in SOCKET_PROGRAMS {
         let done = sys::attach(loaded.map(map)?, loaded.program(program)?, kind);
         done.map_err(KernelError::system("attach a verdict program to its socket map"))?;
     }
+    around::attach(loaded, pins);
     for (name, program) in LINKS {
         let new = loaded.program_mut(program).ok_or(ProgramError::NotLoaded);
         link(new, program, cgroup, &pins.link(name))?;
@@ -73,6 +78,7 @@ pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
         let done = sys::link_update(link.as_fd(), loaded.program(program)?);
         done.map_err(|source| KernelError::at("replace the program of", &path, source))?;
     }
+    around::attach(loaded, pins);
     loaded.pin_programs(pins.dir())
 }
 
@@ -122,7 +128,8 @@ pub(crate) fn detach(pins: &Pins) -> Result<(), KernelError> {
         }
     }
     pins::remove_file(&pins.link(EGRESS.0))?;
-    pins::remove_file(&pins.link("guard"))
+    pins::remove_file(&pins.link("guard"))?;
+    HOOKS.iter().try_for_each(|hook| pins::remove_file(&pins.link(hook.link)))
 }
 
 fn detach_sockops(pins: &Pins) -> Result<(), KernelError> {
@@ -184,6 +191,7 @@ impl Attached {
             egress,
             entry_prog: program_id(pins, "pc_entry")?,
             inject_prog: program_id(pins, "pc_inject")?,
+            _hooks: HOOKS.iter().filter_map(|hook| sys::open(&pins.link(hook.link)).ok()).collect(),
         })
     }
 

@@ -7,16 +7,19 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, ProgramError};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use portcullis_bpf::abi::alg;
 use portcullis_bpf::limits;
 
+use super::around;
 use super::error::KernelError;
 use super::{Limits, sys};
 
 /// Programs in the kernel.
 pub(crate) struct Loaded {
     object: Ebpf,
+    /// Why programs are missing without which the others do: [`around::HOOKS`].
+    without: Vec<KernelError>,
 }
 
 /// Slots of `pc_progs`, `enum` in progs/maps.h, with their programs. That of an algorithm stands at 1 + its number.
@@ -37,13 +40,16 @@ const LOG_LINES: usize = 20;
 // === impl Loaded ===
 
 impl Loaded {
-    /// Loads all programs. With `pins`, they use the maps that are pinned there; else they get new ones.
+    /// Loads all programs. With `pins`, they use the maps that are pinned there; else they get new ones. Those of
+    /// [`around::HOOKS`] are left out where the kernel does not take them.
     pub(crate) fn load(limits: &Limits, pins: Option<&Path>) -> Result<Loaded, KernelError> {
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| KernelError::at("read", Path::new(path), source))?;
         let slots = (cpus * limits::SLOTS_PER_CPU) as u32;
+        let btf = Btf::from_sys_fs().map_err(|error| failed("object", &error))?;
         let mut loader = EbpfLoader::new();
         loader
+            .btf(Some(&btf))
             .verifier_log_level(VerifierLogLevel::STATS)
             .map_max_entries("pc_slots", slots)
             .map_max_entries("pc_conns", limits.connections)
@@ -59,11 +65,20 @@ impl Loaded {
             loader.map_pin_path(name, path.as_path());
         }
         let mut object = loader.load(portcullis_bpf::OBJECT).map_err(|error| failed("object", &error))?;
+        let mut without = Vec::new();
         for (name, program) in object.programs_mut() {
-            let name = name.to_owned();
-            load(program).map_err(|error| failed(&name, &error))?;
+            let optional = matches!(program, Program::Lsm(_));
+            match load(name, program, &btf).map_err(|error| failed(name, &error)) {
+                Err(error) if optional => without.push(error),
+                done => done?,
+            }
         }
-        Ok(Loaded { object })
+        Ok(Loaded { object, without })
+    }
+
+    /// Why some of [`around::HOOKS`] are not here.
+    pub(crate) fn without(&self) -> &[KernelError] {
+        &self.without
     }
 
     /// Pins maps and programs below `dir`.
@@ -81,8 +96,8 @@ impl Loaded {
     pub(crate) fn pin_programs(&self, dir: &Path) -> Result<(), KernelError> {
         for (name, program) in self.object.programs() {
             let path = dir.join("progs").join(name);
-            let fd = program.fd().map_err(|error| failed(name, &error))?;
             super::pins::remove_file(&path)?;
+            let Ok(fd) = program.fd() else { continue };
             sys::pin(fd.as_fd(), &path).map_err(|source| KernelError::at("pin", &path, source))?;
         }
         Ok(())
@@ -109,19 +124,20 @@ impl Loaded {
 }
 
 /// The verifier gives up with EAGAIN when a signal comes; that is no reason to.
-fn load(program: &mut Program) -> Result<(), ProgramError> {
+fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), ProgramError> {
     for _ in 1..ATTEMPTS {
-        match load_one(program) {
+        match load_one(name, program, btf) {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
             result => return result,
         }
     }
-    load_one(program)
+    load_one(name, program, btf)
 }
 
-fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+fn load_one(name: &str, program: &mut Program, btf: &Btf) -> Result<(), ProgramError> {
     match program {
+        Program::Lsm(program) => program.load(around::hook_of(name).unwrap_or(name), btf),
         Program::CgroupSkb(program) => program.load(),
         Program::SkSkb(program) => program.load(),
         Program::SkMsg(program) => program.load(),

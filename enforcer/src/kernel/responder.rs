@@ -25,7 +25,6 @@ use super::map::Maps;
 use super::reply::Denial;
 
 mod channel;
-mod loopback;
 mod selftest;
 
 pub(crate) use channel::{Channel, Sent};

@@ -1,5 +1,5 @@
-//! The commands of `bpf(2)` that the loader library does not offer: legacy attachment to socket maps, queries,
-//! link updates, batches, and map access by bytes.
+//! The commands of `bpf(2)` that the loader library does not offer: legacy attachment to socket maps, links to LSM hooks
+//! that can be pinned, queries, link updates, batches, and map access by bytes.
 //!
 //! Sockets maps are attached to with `BPF_PROG_ATTACH` on every kernel: links to them are newer (6.10) than the oldest
 //! kernel that we run on, and an attachment lives as long as its map, which is pinned.
@@ -21,6 +21,7 @@ const PROG_ATTACH: libc::c_long = 8;
 const PROG_DETACH: libc::c_long = 9;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -190,6 +191,17 @@ pub(crate) fn update_batch(
     };
     // SAFETY: `Map` passes `count` keys and values of the map's sizes; the kernel reads them and writes `count`.
     unsafe { bpf_mut(MAP_UPDATE_BATCH, &mut attr) }.map(drop).map_err(|error| (attr.count, error))
+}
+
+/// Attaches a program of the BPF LSM to its hook. Links of this kind can neither be updated nor detached: the hook is free when
+/// the last descriptor and the last pin are gone.
+pub(crate) fn hook(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // No name: the hook is the one that the program was loaded for.
+    let attr = [0, u64::from(number(program))];
+    // SAFETY: integers only.
+    let fd = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attr) }?;
+    // SAFETY: the kernel made this descriptor for us; it fits an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Detaches a link, at once: the removal of its last pin does so some time later.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use portcullis_testkit::{emulated, eventually, need};
 use portcullis_wire::Mode;
 
-use crate::app::take;
-use crate::client::{Client, get};
+use crate::app::{App, take};
+use crate::client::{Client, get, once};
 use crate::fragments::is_readable;
 use crate::servers::Server;
 use crate::world::{World, policy};
@@ -394,48 +394,84 @@ fn denied_requests_from_before_accept_keep_no_server_busy() {
     assert!(took < Duration::from_millis(100), "{took:?} of a second on a CPU, for nothing");
 }
 
-/// What takes from TCP's own queue. There is only what came before `accept`, and before any other read.
-fn gets_what_came_before_accept_and_nothing_later(name: &str, around: fn(&TcpStream) -> io::Result<usize>) {
+/// What takes from TCP's own queue: what came before `accept` undecided, and of the rest nothing.
+fn is_refused(name: &str, around: fn(&TcpStream) -> io::Result<usize>) {
     let mut world = World::new(name);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let [listener, open] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("binding"));
     let addr = listener.local_addr().expect("address");
-    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
     let (good, bad) = (get("/a", Some(&world.role("reader"))), get("/a", None));
-    for early in [true, false] {
-        let mut client = Client::connect(addr);
-        if early {
-            client.send(&bad);
-            thread::sleep(Duration::from_millis(50));
-        }
-        let mut stream = listener.accept().expect("a connection").0;
-        if early {
-            assert_eq!(around(&stream).expect("the limit"), bad.len());
-        } else {
+    let refused = |stream: &TcpStream| {
+        let error = around(stream).expect_err("what goes around the programs");
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    };
+    for mode in [Mode::Enforce, Mode::Monitor] {
+        world.apply(vec![policy(addr.port(), mode)]);
+        for early in [true, false] {
+            let mut client = Client::connect(addr);
+            let mut accepted = None;
+            if !early {
+                accepted = Some(listener.accept().expect("a connection").0);
+            }
             client.send(&good);
+            thread::sleep(Duration::from_millis(50));
+            let mut stream = accepted.unwrap_or_else(|| listener.accept().expect("a connection").0);
+            refused(&stream);
             assert_eq!(recv(&stream, &mut Vec::new(), 4096, 0).expect("a request"), good.len());
             stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").expect("answering");
             assert_eq!(client.response().expect("an answer").status, 204);
-        }
-        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-        for request in [&good, &bad] {
-            // A gap in the stream ends the connection.
-            drop(client.try_send(request));
+            client.send(&bad);
             thread::sleep(Duration::from_millis(50));
-            assert!(!matches!(around(&stream), Ok(1..)));
+            refused(&stream);
         }
     }
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    let early = |listener: &TcpListener| {
+        let mut client = Client::connect(listener.local_addr().expect("address"));
+        client.send(&bad);
+        thread::sleep(Duration::from_millis(50));
+        (client, listener.accept().expect("a connection").0)
+    };
+    assert_eq!(around(&early(&open).1).expect("a port that is not protected"), bad.len());
+    drop(world.datapath.take());
+    refused(&early(&listener).1);
+    world.restart();
+    refused(&early(&listener).1);
+    world.datapath.take().expect("running").detach().expect("detached");
+    assert_eq!(around(&early(&listener).1).expect("no protection any more"), bad.len());
 }
 
 #[test]
-fn a_splice_gets_what_came_before_accept_and_nothing_later() {
-    need!(Bpf, BpfFs, Cgroup2);
-    gets_what_came_before_accept_and_nothing_later("splice", splice);
+fn a_splice_is_refused() {
+    need!(Bpf, BpfFs, Cgroup2, BpfLsm);
+    is_refused("splice", splice);
 }
 
 #[test]
-fn a_receive_without_a_copy_gets_what_came_before_accept_and_nothing_later() {
-    need!(Bpf, BpfFs, Cgroup2);
-    gets_what_came_before_accept_and_nothing_later("zerocopy", without_copy);
+fn a_receive_without_a_copy_is_refused() {
+    need!(Bpf, BpfFs, Cgroup2, BpfLsm);
+    is_refused("zerocopy", without_copy);
+}
+
+/// As Docker's proxy of published ports: Go splices between two connections, unless that is refused.
+#[test]
+fn a_proxy_that_would_splice_reads() {
+    need!(Bpf, BpfFs, Cgroup2, BpfLsm, Go);
+    let mut world = World::new("proxy");
+    let (app, reader) = (App::local(), world.role("reader"));
+    let proxy = Server::go_proxy(app.addr);
+    world.apply(vec![policy(proxy.addr().port(), Mode::Enforce)]);
+    let mut client = Client::connect(proxy.addr());
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/a", None)).status, 401);
+        assert_eq!(client.ask(get("/a", Some(&reader))).status, 200);
+    }
+    for _ in 0..30 {
+        assert_eq!(once(proxy.addr(), get("/a", None)).status, 401);
+    }
+    assert_eq!((app.requests(), app.anonymous()), (3, 0));
+    world.apply(vec![policy(proxy.addr().port(), Mode::Monitor)]);
+    assert_eq!(once(proxy.addr(), get("/a", None)).status, 200);
+    assert_eq!(client.ask(get("/a", None)).status, 200);
 }
 
 fn splice(stream: &TcpStream) -> io::Result<usize> {

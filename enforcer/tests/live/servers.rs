@@ -150,16 +150,15 @@ impl Server {
 
     pub fn go() -> Server {
         let dir = directory("go");
-        if let Some(built) = env::var_os(GO_SERVER) {
-            return Server::Teller(Process::start(Command::new(built), dir, |_, _, _| true));
-        }
-        let program = dir.join("server");
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
-        let mut build = Command::new("go");
-        build.arg("build").arg("-o").arg(&program).arg(source("server.go"));
-        build.env("GOCACHE", cache).env("GO111MODULE", "off").env("CGO_ENABLED", "0");
-        assert!(build.status().expect("starting go").success(), "go build");
-        Server::Teller(Process::start(Command::new(program), dir, |_, _, _| true))
+        Server::Teller(Process::start(go_program(&dir), dir, |_, _, _| true))
+    }
+
+    /// Passes connections on to another server.
+    pub fn go_proxy(to: SocketAddr) -> Server {
+        let dir = directory("go-proxy");
+        let mut command = go_program(&dir);
+        command.arg(to.to_string());
+        Server::Teller(Process::start(command, dir, |_, _, _| true))
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -304,6 +303,20 @@ impl Drop for Process {
         drop((self.child.kill(), self.child.wait()));
         drop(fs::remove_dir_all(&self.dir));
     }
+}
+
+/// That of `server.go`, built unless somebody else has.
+fn go_program(dir: &Path) -> Command {
+    if let Some(built) = env::var_os(GO_SERVER) {
+        return Command::new(built);
+    }
+    let program = dir.join("server");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+    let mut build = Command::new("go");
+    build.arg("build").arg("-o").arg(&program).arg(source("server.go"));
+    build.env("GOCACHE", cache).env("GO111MODULE", "off").env("CGO_ENABLED", "0");
+    assert!(build.status().expect("starting go").success(), "go build");
+    Command::new(program)
 }
 
 /// The thread of the server in this process.

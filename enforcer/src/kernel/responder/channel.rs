@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use portcullis_bpf::abi::{Conn, Target, conn_flag, conn_state, injected};
 
-use super::loopback;
 use crate::kernel::descriptors::{cookie, option};
 use crate::kernel::error::KernelError;
+use crate::kernel::loopback;
 use crate::kernel::map::Maps;
 use crate::kernel::reply::Denial;
 

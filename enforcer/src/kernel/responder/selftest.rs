@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use portcullis_bpf::abi::{Conn, conn_flag, conn_state};
 
-use super::{Channel, DenyMode, Sent, loopback};
+use super::{Channel, DenyMode, Sent};
 use crate::kernel::descriptors::cookie;
+use crate::kernel::loopback;
 use crate::kernel::map::Maps;
 
 /// How long the reader has to sleep on; a spurious wake-up ends it at once.

@@ -1,10 +1,13 @@
 // Go's net/http. Tells in each answer how many requests it handled and how many bytes its connections gave it.
+// With an address, a proxy of TCP that passes connections on to it.
 package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 )
 
@@ -25,6 +28,21 @@ func (c conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// io.Copy splices from one TCP connection to another.
+func pass(from net.Conn, address string) {
+	defer from.Close()
+	to, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		io.Copy(from, to)
+		from.Close()
+	}()
+	io.Copy(to, from)
+}
+
 func main() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		n := atomic.AddInt64(&requests, 1)
@@ -35,5 +53,14 @@ func main() {
 		panic(err)
 	}
 	fmt.Println("port", l.Addr().(*net.TCPAddr).Port)
-	panic(http.Serve(listener{l}, nil))
+	if len(os.Args) == 1 {
+		panic(http.Serve(listener{l}, nil))
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go pass(c, os.Args[1])
+	}
 }

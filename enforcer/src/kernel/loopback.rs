@@ -8,7 +8,7 @@ use std::time::Duration;
 const CONNECTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The two ends: who connected, who accepted.
-pub(super) fn pair() -> io::Result<(TcpStream, TcpStream)> {
+pub(crate) fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let near = TcpStream::connect_timeout(&listener.local_addr()?, CONNECTS_WITHIN)?;
     loop {
