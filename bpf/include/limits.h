@@ -94,6 +94,8 @@
 /* Share of a CPU's time that bad signatures may take (percent), and how much of it at once (microseconds). */
 #define PC_CPU_PERCENT 25
 #define PC_CPU_BURST_US 10000
+/* What one bad signature is charged at most (microseconds): whoever took longer was not on the CPU all the time. */
+#define PC_CPU_CHARGE_MAX_US 2500
 /* What must be left of it to begin a verification (microseconds). */
 #define PC_CPU_RESERVE_US 200
 /* Scratch slots per CPU, and how many a run tries: a verdict may be interrupted by others on the same CPU. */

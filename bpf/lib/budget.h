@@ -6,10 +6,10 @@
  *   pc_budget_open(source, now)                   before the signature; 0: answer PC_R_NO_CAPACITY
  *   pc_budget_close(source, start, now, valid)    after it
  *
- * Each CPU spends at most PC_CPU_PERCENT of its time on bad signatures, PC_CPU_BURST_US of it at once.  Each source may
- * send PC_SOURCE_BURST of them at once and PC_SOURCE_RATE a second.  Valid tokens cost neither anything: a gateway with
- * many users behind it is not bounded by their number, nor are all users when new keys or policies have emptied the cache.
- * The cache keeps every valid token, so each costs once a generation.
+ * Each CPU spends at most PC_CPU_PERCENT of its time on bad signatures, PC_CPU_BURST_US of it at once, if none takes longer
+ * than PC_CPU_CHARGE_MAX_US.  Each source may send PC_SOURCE_BURST of them at once and PC_SOURCE_RATE a second.  Valid
+ * tokens cost neither anything: a gateway with many users behind it is not bounded by their number, nor are all users when
+ * new keys or policies have emptied the cache.  The cache keeps every valid token, so each costs once a generation.
  * Both are token buckets: credit grows with time up to the burst.  Runs on several CPUs, or nested ones, may lose each
  * other's charges: the bound is a bound of the average.
  */
@@ -76,6 +76,10 @@ static __always_inline void pc_budget_close(struct pc_source source, u64 start, 
 	struct pc_bucket *cpu = pc_map_get(pc_cpu_budget, &zero);
 	u64 cost = now > start ? now - start : 0;
 
+	/* Where the kernel preempts, another thread may have run meanwhile.  A time slice is as long as the burst: it must not
+	 * cost everybody else on this CPU their verification. */
+	if (cost > PC_CPU_CHARGE_MAX_US * 1000ULL)
+		cost = PC_CPU_CHARGE_MAX_US * 1000ULL;
 	if (cpu) {
 		u64 credit = pc_bucket_at(cpu, now, PC_CPU_PERCENT, PC_CPU_BURST_NS);
 

@@ -8,6 +8,7 @@ use crate::engine::{Engine, on_both};
 on_both! {
     "budget_open budget_close": a_source_that_sends_bad_signatures_is_refused,
     "budget_open budget_close": a_cpu_spends_its_share_on_bad_signatures,
+    "budget_open budget_close": time_of_others_is_not_charged,
     "budget_open budget_close": valid_tokens_cost_nothing,
     "budget_open budget_close": networks_are_one_source,
     "budget_open budget_close": clocks_that_jump,
@@ -94,6 +95,12 @@ fn a_cpu_spends_its_share_on_bad_signatures(engine: &mut Engine) {
     }
     let share = span * CPU_PERCENT as u64 / 100;
     assert!(used.abs_diff(share) < share / 20, "{used} ns of {span}, expected about {share}");
+}
+
+/// A kernel that preempts gives another thread the CPU in the middle of a check.
+fn time_of_others_is_not_charged(engine: &mut Engine) {
+    close(engine, &A, START, START + SECOND / 20, false);
+    assert!(open(engine, &B, START + SECOND / 20));
 }
 
 fn valid_tokens_cost_nothing(engine: &mut Engine) {
