@@ -531,16 +531,25 @@ PC_FN int pc_http_method(struct pc_slot *s)
 	return -PC_R_BAD_REQUEST_LINE;
 }
 
+/* The first n bytes of a word, n at most 8. */
+static __always_inline u64 pc_http_first(u32 n)
+{
+	return n < 8 ? (1ULL << (8 * (n & 7))) - 1 : ~0ULL;
+}
+
 /* absolute-form (RFC 9112 section 3.2.2): the authority of http://authority/path; target becomes the path. */
 PC_FN int pc_http_absolute(struct pc_slot *s, u32 p)
 {
 	if (!s)
 		return -PC_R_BAD_REQUEST_LINE;
 	/* only letters have a case: a control byte is no slash */
-	u64 x = (pc_ld8(s->head + (p & PC_HP)) | 0x20202020ULL) & 0x00ffffffffffffffULL;
+	u64 x = pc_ld8(s->head + (p & PC_HP)) | 0x20202020ULL;
+	u32 there = s->n - p;
 
-	if (x != PC_L8('h', 't', 't', 'p', ':', '/', '/', 0))
-		return p + 7 >= s->n ? PC_HTTP_MORE : -PC_R_BAD_REQUEST_LINE;
+	if ((x ^ PC_L8('h', 't', 't', 'p', ':', '/', '/', 0)) & pc_http_first(there < 7 ? there : 7))
+		return -PC_R_BAD_REQUEST_LINE;
+	if (there < 7)
+		return PC_HTTP_MORE;
 	p += 7;
 	s->h.abs_host = p;
 	PC_NO_UNROLL
@@ -555,6 +564,25 @@ PC_FN int pc_http_absolute(struct pc_slot *s, u32 p)
 			return p + i >= s->n ? PC_HTTP_MORE : -PC_R_BAD_REQUEST_LINE;
 	}
 	return -PC_R_BAD_REQUEST_LINE;
+}
+
+/*
+ * What is there at p, of which v is the first word, of a version and its end of line, when that is not all.  A server that
+ * speaks HTTP/0.9 takes any other end of line for the end of the request, and does not wait for more.
+ */
+PC_FN int pc_http_version_part(struct pc_slot *s, u32 p, u64 v)
+{
+	if (!s)
+		return -PC_R_BAD_REQUEST_LINE;
+	u32 there = s->n - p;
+
+	if ((v ^ PC_L8('H', 'T', 'T', 'P', '/', '1', '.', 0)) & pc_http_first(there < 7 ? there : 7))
+		return -PC_R_BAD_REQUEST_LINE;
+	if (there >= 8 && (u32)(v >> 56) - '0' > 1)
+		return -PC_R_BAD_REQUEST_LINE;
+	if (there >= 9 && s->head[(p + 8) & PC_HP] != '\r')
+		return -PC_R_BAD_REQUEST_LINE;
+	return PC_HTTP_MORE;
 }
 
 /* Request line at 0: position behind its CRLF, or an error. */
@@ -587,10 +615,10 @@ PC_FN int pc_http_request_line(struct pc_slot *s)
 	s->h.tlen = p - s->h.tgt;
 	if (s->head[p] != ' ')
 		return p >= s->n ? PC_HTTP_MORE : -PC_R_BAD_REQUEST_LINE;
-	if (p + 11 > s->n)
-		return PC_HTTP_MORE;
 	u64 v = pc_ld8(s->head + p + 1);
 
+	if (p + 11 > s->n)
+		return pc_http_version_part(s, p + 1, v);
 	if ((v & 0x00ffffffffffffffULL) != PC_L8('H', 'T', 'T', 'P', '/', '1', '.', 0))
 		return -PC_R_BAD_REQUEST_LINE;
 	s->h.minor = (u32)(v >> 56) - '0';

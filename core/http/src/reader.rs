@@ -60,11 +60,6 @@ impl<'a> Reader<'a> {
         self.rest().first().copied().ok_or(Stop::More)
     }
 
-    /// The `count` bytes here.
-    pub(crate) fn peek_many(&self, count: usize) -> Read<&'a [u8]> {
-        self.rest().get(..count).ok_or(Stop::More)
-    }
-
     /// The byte here; goes on behind it.
     pub(crate) fn next(&mut self) -> Read<u8> {
         let byte = self.peek()?;

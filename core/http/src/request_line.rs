@@ -37,13 +37,25 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Read<RequestLine> {
     reader.skip_while(|byte| byte.is_ascii_graphic());
     let target = start..reader.at();
     reader.expect(b' ', Reason::BadRequestLine)?;
-    let minor = match reader.peek_many(b"HTTP/1.1\r\n".len())? {
-        b"HTTP/1.0\r\n" => 0,
-        b"HTTP/1.1\r\n" => 1,
+    let minor = version(reader)?;
+    Ok(RequestLine { method, authority, target, minor })
+}
+
+/// `HTTP/1.0` or `HTTP/1.1` and the end of line; which of the two.
+///
+/// Byte by byte: a server that speaks HTTP/0.9 takes any other end of line for the end of the request, and does not wait
+/// for more.
+fn version(reader: &mut Reader<'_>) -> Read<u8> {
+    for byte in b"HTTP/1." {
+        reader.expect(*byte, Reason::BadRequestLine)?;
+    }
+    let minor = match reader.next()? {
+        digit @ (b'0' | b'1') => digit - b'0',
         _ => return Err(Reason::BadRequestLine.into()),
     };
-    reader.skip(b"HTTP/1.1\r\n".len());
-    Ok(RequestLine { method, authority, target, minor })
+    reader.expect(b'\r', Reason::BadRequestLine)?;
+    reader.expect(b'\n', Reason::BadRequestLine)?;
+    Ok(minor)
 }
 
 /// The method and the space behind it.
@@ -67,13 +79,11 @@ fn method(reader: &mut Reader<'_>) -> Read<Range<usize>> {
 ///
 /// A target without path is refused, and so is every other scheme and form: asterisk, authority.
 fn authority(reader: &mut Reader<'_>) -> Read<Range<usize>> {
-    let scheme = b"http://";
-    // The scheme and what follows it, so that an authority has begun.
-    let begin = reader.peek_many(scheme.len() + 1)?;
-    if !begin[..scheme.len()].eq_ignore_ascii_case(scheme) {
-        return Err(Reason::BadRequestLine.into());
+    for byte in b"http://" {
+        if !reader.next()?.eq_ignore_ascii_case(byte) {
+            return Err(Reason::BadRequestLine.into());
+        }
     }
-    reader.skip(scheme.len());
     let start = reader.at();
     for length in 0..HOST_MAX {
         match reader.peek()? {

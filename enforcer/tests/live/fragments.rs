@@ -21,6 +21,12 @@ use crate::world::{World, policy};
 /// What some server or other takes for the whole of a request, with or without the client's end behind it.
 const FRAGMENTS: &[&str] = &[
     "GET /secret\r\n",
+    "GET /secret \r\n",
+    "GET /secret \n",
+    "GET  /s\r\n",
+    "GET /secret HTTP/1.\r\n",
+    "GET /secret HTTP/1.1\n",
+    "GET http:\r\n",
     "GET /secret\n",
     "GET /secret HTTP/1.1\n\n",
     "GET /secret HTTP/1.1\nHost: a\n\n",
@@ -40,32 +46,62 @@ const FRAGMENTS: &[&str] = &[
     "\r\nGET /secret HTTP/1.1\nHost: a\n\n",
 ];
 
+/// A head broken off at every place, with every end of line that somebody takes for one.
+fn broken_off() -> Vec<String> {
+    let (head, ends) =
+        ("GET /s HTTP/1.1\r\nHost: a\r\n", ["\r\n", "\n", " \r\n", " \n", "\r", "\r\r\n", "\n\n", "\0\n"]);
+    (0..=head.len()).flat_map(move |cut| ends.map(|end| format!("{}{end}", &head[..cut]))).collect()
+}
+
+/// Those of the fragments, one after the other, that the application took for requests.
+fn taken<'a>(server: &Server, fragments: impl IntoIterator<Item = &'a str>, finished: bool) -> Vec<String> {
+    let mut taken = Vec::new();
+    let mut expected = server.seen().requests;
+    for fragment in fragments {
+        let mut client = Client::connect(server.addr());
+        if finished {
+            client.send_last(fragment)
+        } else {
+            client.send(fragment)
+        }
+        client.timeout(Duration::from_millis(150));
+        let answer = client.response();
+        drop(client);
+        thread::sleep(Duration::from_millis(20));
+        let seen = server.seen().requests;
+        if seen != expected {
+            taken.push(format!("{fragment:?}, finished {finished}: {answer:?}"));
+            expected = seen;
+        }
+    }
+    taken
+}
+
 fn suite(name: &str, start: impl FnOnce() -> Server) {
     let mut world = World::new(name);
     let server = start();
     world.apply(vec![policy(server.addr().port(), Mode::Enforce)]);
-    let mut expected = server.seen().requests;
-    let mut taken = Vec::new();
-    for fragment in FRAGMENTS {
-        for finished in [false, true] {
-            let mut client = Client::connect(server.addr());
-            if finished {
-                client.send_last(fragment)
-            } else {
-                client.send(fragment)
-            }
-            client.timeout(Duration::from_millis(150));
-            let answer = client.response();
-            drop(client);
-            thread::sleep(Duration::from_millis(20));
-            let seen = server.seen().requests;
-            if seen != expected {
-                taken.push(format!("{fragment:?}, finished {finished}: {answer:?}"));
-                expected = seen;
-            }
-        }
+    for finished in [false, true] {
+        assert_eq!(taken(&server, FRAGMENTS.iter().copied(), finished), [] as [String; 0]);
     }
-    assert_eq!(taken, [] as [String; 0], "the application took these for requests");
+    let expected = server.seen().requests;
+    let broken_off = broken_off();
+    let send = |fragment| {
+        let mut client = Client::connect(server.addr());
+        client.send(fragment);
+        client
+    };
+    // A few at once, as many as have workers; one by one only to say which it was.
+    for few in broken_off.chunks(4) {
+        let clients: Vec<Client> = few.iter().map(send).collect();
+        thread::sleep(Duration::from_millis(10));
+        drop(clients);
+    }
+    thread::sleep(Duration::from_millis(100));
+    let acted = server.seen().requests - expected;
+    if acted > 0 {
+        panic!("{acted} taken, of {:?}", taken(&server, broken_off.iter().map(String::as_str), false));
+    }
     // It does take requests.
     let good = get("/secret", Some(&world.role("reader")));
     assert_eq!(Client::connect(server.addr()).ask(good).status, 200);

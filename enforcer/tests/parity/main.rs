@@ -5,6 +5,7 @@
 #[path = "../corpus/corpus.rs"]
 mod corpus;
 mod engine;
+mod lines;
 mod policy;
 mod raw;
 mod rows;

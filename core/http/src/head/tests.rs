@@ -72,6 +72,12 @@ heads! {
     binary: [0u8, 1, 2, 3, 4, 5, 6, 7, 8] => "not_http1",
     bare_lf_line: "GET / HTTP/1.1\nHost: a\n\n" => "bad_request_line",
     bare_cr_line: "GET / HTTP/1.1\rHost: a\r\r" => "bad_request_line",
+    http_09_with_a_space: "GET / \r\n" => "bad_request_line",
+    http_09_with_a_space_and_lf: "GET / \n" => "bad_request_line",
+    http_09_with_two_spaces: "GET  /\r\n" => "bad_request_line",
+    bare_lf_behind_the_version: "GET / HTTP/1.1\n" => "bad_request_line",
+    end_of_line_in_the_version: "GET / HTTP/1.\r\n" => "bad_request_line",
+    end_of_line_in_the_scheme: "GET http:\r\n" => "bad_request_line",
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9112#section-5.1
@@ -206,6 +212,27 @@ fn every_prefix_of_a_head_is_incomplete_and_the_whole_is_not() {
             check(&head[..cut], "more");
         }
         check(head, "ok");
+    }
+}
+
+/// A server may act on a line that ends where ours goes on (HTTP/0.9, bare LF): so no part of one may wait for more unless
+/// more can make it whole.
+#[test]
+fn a_request_line_is_refused_at_its_first_wrong_byte() {
+    let lines = ["GET /a?b HTTP/1.1\r\n", "GET http://h/a HTTP/1.0\r\n", "M-SEARCH / HTTP/1.0\r\n"];
+    let rest = b"Host: h\r\n\r\n";
+    let can_be_whole = |part: &[u8]| {
+        let mut ends = lines.iter().flat_map(|line| (0..line.len()).map(|from| &line.as_bytes()[from..]));
+        ends.any(|end| judged(&[part, end, rest].concat()) == "ok")
+    };
+    for line in lines {
+        for cut in 0..line.len() - 1 {
+            for byte in 0..=255 {
+                let part = [&line.as_bytes()[..cut], &[byte]].concat();
+                let (said, whole) = (judged(&part), can_be_whole(&part));
+                assert_eq!(said == "more", whole, "{said}: {}", part.escape_ascii());
+            }
+        }
     }
 }
 
