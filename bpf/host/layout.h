@@ -11,7 +11,7 @@ struct pc_layout_row {
 
 static const struct pc_layout_row pc_layout_rows[] = {
 	SIZE(pc_port), F(pc_port, flags), F(pc_port, held), F(pc_port, host_row), F(pc_port, policy), F(pc_port, enforce),
-	F(pc_port, candidate_host_row), F(pc_port, candidate_policy), F(pc_port, candidate), F(pc_port, upgrade),
+	F(pc_port, candidate_host_row), F(pc_port, candidate_policy), F(pc_port, candidate), F(pc_port, upgrade), F(pc_port, lock),
 	SIZE(pc_cell), F(pc_cell, row), F(pc_cell, tag),
 	SIZE(pc_classes), F(pc_classes, c),
 	SIZE(pc_policy), F(pc_policy, id), F(pc_policy, mode), F(pc_policy, default_action), F(pc_policy, pad),
@@ -42,7 +42,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
 	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, withheld),
 	SIZE(pc_tunnel), F(pc_tunnel, until), F(pc_tunnel, saddr), F(pc_tunnel, daddr), F(pc_tunnel, sport),
-	F(pc_tunnel, dport), F(pc_tunnel, ipv6), F(pc_tunnel, pad), F(pc_tunnel, len), F(pc_tunnel, pad2),
+	F(pc_tunnel, dport), F(pc_tunnel, ipv6), F(pc_tunnel, pad), F(pc_tunnel, len), F(pc_tunnel, device),
 	F(pc_tunnel, token),
 	SIZE(pc_event), F(pc_event, boot_ns), F(pc_event, decision), F(pc_event, generation), F(pc_event, cookie),
 	F(pc_event, kernel_ns), F(pc_event, verify_ns), F(pc_event, policy), F(pc_event, rule), F(pc_event, candidate_policy), F(pc_event, candidate_rule), F(pc_event, candidate_reason), F(pc_event, pad), F(pc_event, reason),
@@ -53,7 +53,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	SIZE(pc_reply), F(pc_reply, cookie), F(pc_reply, decision), F(pc_reply, boot_ns), F(pc_reply, kind),
 	F(pc_reply, status), F(pc_reply, reason), F(pc_reply, close), F(pc_reply, head_request), F(pc_reply, saddr),
 	F(pc_reply, daddr), F(pc_reply, sport), F(pc_reply, dport), F(pc_reply, ipv6), F(pc_reply, pad),
-	F(pc_reply, mfa_max_age_s), F(pc_reply, pad2),
+	F(pc_reply, mfa_max_age_s), F(pc_reply, device),
 	SIZE(pc_target), F(pc_target, cookie), F(pc_target, last), F(pc_target, injected),
 	SIZE(pc_stats),
 };

@@ -34,7 +34,10 @@ enum pc_method {
 	PC_METHODS
 };
 
-/* pc_ports: HASH u32 port (host order) -> pc_port.  Present = the port is protected. */
+/* pc_ports: HASH u32 port (host order) -> pc_port.  Present = the port is protected.
+ * Written in place, which takes a lock in the value (BPF_F_LOCK).  Otherwise a change puts a spare element of the CPU in the
+ * place of the old one, which is the next spare: the next change would write another port's entry into what a run still
+ * reads as its own (alloc_htab_elem, kernel/bpf/hashtab.c). */
 enum {
 	PC_PORT_ENFORCE = 1, /* some policy or rule of the port enforces, in either half */
 	PC_PORT_UPGRADE = 2  /* some rule of the port lets a connection switch to websocket, in either half */
@@ -50,6 +53,8 @@ struct pc_port {
 	u32 candidate_policy[PC_HALVES];
 	u32 candidate[PC_HALVES];
 	u32 upgrade[PC_HALVES]; /* 1: some rule lets a connection switch to websocket */
+	struct bpf_spin_lock
+		lock; /* the agent's; what a half in force says never changes, so readers need none */
 };
 
 /*
@@ -296,7 +301,7 @@ struct pc_tunnel {
 	u8 ipv6;
 	u8 pad[3];
 	u32 len;
-	u32 pad2;
+	u32 device; /* that the socket is bound to, 0 = none: it is part of its name */
 	u8 token[PC_TOKEN_MAX];
 };
 
@@ -355,7 +360,7 @@ struct pc_reply {
 	u8 ipv6;
 	u8 pad[3];
 	u32 mfa_max_age_s;
-	u32 pad2;
+	u32 device; /* as in pc_tunnel */
 };
 /* What pc_inject made of a reply: it did not run; nobody waits for one; it went to the client; it would have to close the
  * connection and does not, so another one is due. */

@@ -21,6 +21,9 @@ typedef int8_t s8;
 typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
+struct bpf_spin_lock {
+	u32 val;
+};
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #else

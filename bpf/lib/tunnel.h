@@ -23,7 +23,6 @@ PC_FN int pc_tunnel_fill(struct pc_slot *s)
 	/* as in pc_times: the first second at which the token has expired */
 	t->until = s->id.exp + issuer->leeway_s;
 	t->len = s->jwt.tok_len;
-	t->pad2 = 0;
 	PC_NO_UNROLL
 	for (u32 i = 0; i < PC_TOKEN_MAX / 8; i++) {
 		if (i >= words)

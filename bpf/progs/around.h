@@ -17,9 +17,15 @@
 #define PC_MAY_READ 4
 #define PC_S_IFMT 0170000
 #define PC_S_IFSOCK 0140000
-/* splice(2) in the tables of system calls of x86-64 and of its 32-bit programs; 313 is finit_module in the former, which
- * reads no socket */
+/*
+ * splice(2), and sendfile(2), which splices when it writes to a pipe, in the tables of system calls of x86-64 and of its
+ * 32-bit programs, where sendfile64 is another one.  In the other table each number means a call that reads no socket:
+ * rmdir, readahead, get_mempolicy (twice), finit_module.
+ */
+#define PC_NR_SENDFILE 40
 #define PC_NR_SPLICE 275
+#define PC_NR_SENDFILE_IA32 187
+#define PC_NR_SENDFILE64_IA32 239
 #define PC_NR_SPLICE_IA32 313
 #define PC_NR_X32 0x40000000
 /* tcp.h */
@@ -49,7 +55,8 @@ int pc_splice(u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	u32 call = regs->orig_ax & ~PC_NR_X32;
 
-	if (call != PC_NR_SPLICE && call != PC_NR_SPLICE_IA32)
+	if (call != PC_NR_SPLICE && call != PC_NR_SPLICE_IA32 && call != PC_NR_SENDFILE &&
+	    call != PC_NR_SENDFILE_IA32 && call != PC_NR_SENDFILE64_IA32)
 		return 0;
 	struct socket *socket = bpf_sock_from_file(file);
 

@@ -205,13 +205,15 @@ PC_FN int pc_kill(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 	return pc_drop_silently(skb);
 }
 
-/* Answers in the kernel: the buffer becomes the reply and goes out on the same socket. */
+/* Answers in the kernel: the buffer becomes the reply and goes out on the same socket.  It has a body, because it must be as
+ * long as the request; of a HEAD the client reads none (RFC 9110 section 9.3.2), so nothing may follow. */
 PC_FN int pc_reply_kernel(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn, u32 close)
 {
 	if (!s || !conn)
 		return SK_DROP;
 	u64 cookie = bpf_get_socket_cookie(skb);
 
+	close |= s->h.method == PC_M_HEAD;
 	if (!pc_reply_store(skb, s, pc_status(s->d.reason), close))
 		return pc_kill(skb, s, conn);
 	if (close)
@@ -311,6 +313,11 @@ PC_FN int pc_deny(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 			return pc_more(skb) ? SK_DROP : SK_PASS;
 		}
 		bpf_ringbuf_discard(r, 0);
+	}
+	/* it would overtake the reply that the agent still has to inject */
+	if (s->run.reply_due) {
+		conn->state = PC_ST_POISON;
+		return pc_replies_close(conn) ? pc_drop_silently(skb) : pc_kill(skb, s, conn);
 	}
 	return pc_reply_kernel(skb, s, conn, close);
 }

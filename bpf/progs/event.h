@@ -32,6 +32,14 @@ static __always_inline int pc_addresses(struct __sk_buff *skb, u8 *saddr, u8 *da
 	return 0;
 }
 
+/* Device that the socket is bound to: by a listener (SO_BINDTODEVICE, a VRF), or by a link-local address. */
+static __always_inline u32 pc_device(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk ? sk->bound_dev_if : 0;
+}
+
 static __always_inline u16 pc_remote_port(struct __sk_buff *skb)
 {
 	/* network order in the upper half, include/uapi/linux/bpf.h */
@@ -144,6 +152,7 @@ static __always_inline void pc_reply_fill(struct __sk_buff *skb, struct pc_slot 
 	r->sport = pc_remote_port(skb);
 	r->dport = skb->local_port;
 	r->ipv6 = pc_addresses(skb, r->saddr, r->daddr);
+	r->device = pc_device(skb);
 	if (!s)
 		return;
 	r->decision = s->run.decision;

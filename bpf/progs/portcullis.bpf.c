@@ -103,7 +103,10 @@ static __always_inline int pc_sequence(struct __sk_buff *skb, struct pc_conn *co
 			overlap = 0;
 	}
 	if (overlap) {
-		if (overlap >= skb->len)
+		/* all of it was seen, but the end: TCP sends data and FIN again as one segment */
+		u32 ended = overlap == skb->len && skb->cb[1] == seq + skb->len + 1;
+
+		if (overlap >= skb->len && !ended)
 			return 0;
 		seq += overlap;
 		PC_NO_UNROLL
@@ -208,7 +211,8 @@ int pc_http(struct __sk_buff *skb)
 			PC_COUNT(stream_gap);
 			return pc_unreadable(skb, conn);
 		}
-		r = pc_quick(skb, conn);
+		/* nothing but the end is new of what was sent again */
+		r = skb->len ? pc_quick(skb, conn) : SK_PASS;
 		if (r >= 0) {
 			conn->torn &= ~PC_TORN_JUDGED;
 			return r;

@@ -102,6 +102,7 @@ PC_FN int pc_refuse(struct pc_slot *s, struct pc_conn *conn, u32 reason, u32 hea
 	if (!enforce) {
 		PC_COUNT(would_deny);
 		if (head_known) {
+			conn->denied = 0;
 			s->run.passed_head = 1;
 			return PC_STEP_GO;
 		}
@@ -398,6 +399,11 @@ PC_FN int pc_senseless(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn 
 	s->path_len = s->host_len = 0;
 	s->run.head_off = s->run.off;
 	s->run.had = 1;
+	/* the request came in a buffer before this one: what the slot says is of another connection's */
+	if (!s->run.messages) {
+		__builtin_memset(&s->h, 0, sizeof(s->h));
+		__builtin_memset(s->head, 0, PC_EVENT_METHOD_MAX);
+	}
 	pc_refuse(s, conn, reason, 0);
 	if (conn->state == PC_ST_POISON)
 		s->run.outcome = PC_OUT_KILL;
@@ -444,6 +450,7 @@ static __always_inline void pc_tunnel_keep(struct __sk_buff *skb, struct pc_slot
 	t->sport = pc_remote_port(skb);
 	t->dport = skb->local_port;
 	t->ipv6 = pc_addresses(skb, t->saddr, t->daddr);
+	t->device = pc_device(skb);
 	if (pc_tunnel_fill(s) && !bpf_map_update_elem(&pc_tunnels, &cookie, t, BPF_ANY)) {
 		conn->until = t->until;
 	} else {

@@ -244,6 +244,7 @@ static __always_inline void pc_ask_end(struct __sk_buff *skb, struct bpf_sock *s
 	r->close = 1;
 	r->sport = __builtin_bswap16(sk->dst_port);
 	r->dport = sk->src_port;
+	r->device = sk->bound_dev_if;
 	if (sk->family == 10 /* AF_INET6 */) {
 		u32 *s = (u32 *)r->saddr, *d = (u32 *)r->daddr;
 
@@ -273,7 +274,13 @@ static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_soc
 		PC_COUNT(guard_dropped);
 		return 0;
 	}
-	if (!g.fin || (!conn->torn && (s32)(conn->exp_seq - g.seq) >= 0))
+	if (!g.fin)
+		return 1;
+	/* in this order: a run, which may be under way beside this, says that it judges before it says what */
+	u32 exp_seq = conn->exp_seq;
+
+	PC_FENCE;
+	if (!conn->torn && (s32)(exp_seq - g.seq) >= 0)
 		return 1;
 	PC_COUNT(guard_dropped);
 	if (conn->torn & PC_TORN_HELD)

@@ -231,6 +231,8 @@ twin! {
         candidate: [u32; HALVES],
         /// Whether some rule lets a connection switch to websocket, by half.
         upgrade: [u32; HALVES],
+        /// The kernel's, while it writes the entry in place.
+        lock: u32,
     }
 }
 twin! {
@@ -516,8 +518,8 @@ twin! {
         pad: [u8; 3],
         /// Bytes used in `token`.
         len: u32,
-        /// Zero.
-        pad2: u32,
+        /// Index of the device that the socket is bound to, 0: none.
+        device: u32,
         /// The token, as it was sent.
         token: [u8; TOKEN_MAX],
     }
@@ -620,8 +622,8 @@ twin! {
         pad: [u8; 3],
         /// For an RFC 9470 challenge.
         mfa_max_age_s: u32,
-        /// Zero.
-        pad2: u32,
+        /// Index of the device that the socket is bound to, 0: none.
+        device: u32,
     }
 }
 twin! {

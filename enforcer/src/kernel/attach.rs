@@ -145,7 +145,7 @@ fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {
     // The end of the chain first: pc_http, which starts it, comes last.
     for (index, name) in CHAIN.iter().rev() {
         let program = std::os::fd::AsRawFd::as_raw_fd(&loaded.program(name)?) as u32;
-        let done = sys::update(progs, &index.to_ne_bytes(), &program.to_ne_bytes());
+        let done = sys::update(progs, &index.to_ne_bytes(), &program.to_ne_bytes(), false);
         done.map_err(KernelError::system("fill the program array"))?;
     }
     Ok(())

@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub peer: SocketAddr,
     /// Socket cookie, the same number that the programs see.
     pub cookie: u64,
+    /// Index of the device that the socket is bound to, 0: none. The kernel finds a bound one by it only.
+    pub device: u32,
     /// Number of the socket's file; 0: not known, or not accepted yet.
     pub inode: u32,
     /// Id of the cgroup that the socket was made in; 0: not known.
@@ -161,10 +163,10 @@ fn netlink() -> io::Result<OwnedFd> {
 }
 
 fn destroy(socket: &OwnedFd, connection: &Connection) -> io::Result<()> {
-    let Connection { local, peer, cookie, inode: _, cgroup: _ } = *connection;
+    let Connection { local, peer, cookie, device, inode: _, cgroup: _ } = *connection;
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
     let mut request = header(SOCK_DESTROY, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, family);
-    put_id(&mut request[HEADER + 8..], local, peer, cookie);
+    put_id(&mut request[HEADER + 8..], local, peer, device, cookie);
     send(socket, &request)?;
     let mut buffer = vec![0; 1024];
     let read = receive(socket, &mut buffer)?;
@@ -221,7 +223,7 @@ fn header(kind: u16, flags: u16, family: u8) -> Vec<u8> {
 }
 
 /// `struct inet_diag_sockid`: ports, addresses, interface, cookie.
-fn put_id(id: &mut [u8], local: SocketAddr, peer: SocketAddr, cookie: u64) {
+fn put_id(id: &mut [u8], local: SocketAddr, peer: SocketAddr, device: u32, cookie: u64) {
     id[..2].copy_from_slice(&local.port().to_be_bytes());
     id[2..4].copy_from_slice(&peer.port().to_be_bytes());
     for (at, address) in [(4, local.ip()), (20, peer.ip())] {
@@ -230,6 +232,7 @@ fn put_id(id: &mut [u8], local: SocketAddr, peer: SocketAddr, cookie: u64) {
             IpAddr::V6(v6) => id[at..at + 16].copy_from_slice(&v6.octets()),
         }
     }
+    id[36..40].copy_from_slice(&device.to_ne_bytes());
     id[40..48].copy_from_slice(&cookie.to_ne_bytes());
 }
 
@@ -252,6 +255,7 @@ fn parse(message: &[u8]) -> Connection {
         local: SocketAddr::new(address(4), port(0)),
         peer: SocketAddr::new(address(20), port(2)),
         cookie: u64::from_ne_bytes(cookie),
+        device: number(id, 36),
         inode: number(message, INODE),
         cgroup: attribute(&message[MESSAGE..], CGROUP_ID).map_or(0, u64::from_ne_bytes),
     }

@@ -16,6 +16,7 @@ use crate::compile::{MapSink, SinkError};
 pub(crate) struct Map {
     fd: OwnedFd,
     info: MapInfo,
+    in_place: bool,
 }
 
 /// All maps of an instance.
@@ -23,6 +24,9 @@ pub(crate) struct Map {
 pub(crate) struct Maps {
     maps: BTreeMap<String, Map>,
 }
+
+/// Hash maps whose values have a lock, and are written where they stand: see pc_ports in bpf/include/abi.h.
+const IN_PLACE: [&str; 1] = ["pc_ports"];
 
 /// Elements that one batch call sets: bounds the memory for their keys.
 const BATCH: usize = 65_536;
@@ -35,7 +39,8 @@ impl Map {
         let fd = sys::open(path).map_err(|source| KernelError::at("open the pin", path, source))?;
         let info =
             sys::map_info(fd.as_fd()).map_err(|source| KernelError::at("inspect the map", path, source))?;
-        Ok(Map { fd, info })
+        let in_place = path.file_name().is_some_and(|name| IN_PLACE.iter().any(|map| name == *map));
+        Ok(Map { fd, info, in_place })
     }
 
     /// What the kernel says of it.
@@ -106,7 +111,7 @@ impl Map {
 
     fn set_bytes(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.sizes(key.len(), value.len())?;
-        sys::update(self.fd.as_fd(), key, value)
+        sys::update(self.fd.as_fd(), key, value, self.in_place)
     }
 
     fn remove_bytes(&self, key: &[u8]) -> io::Result<bool> {

@@ -313,6 +313,7 @@ fn connection(reply: &Reply) -> Connection {
         local: SocketAddr::new(address(reply.daddr), reply.dport),
         peer: SocketAddr::new(address(reply.saddr), reply.sport),
         cookie: reply.cookie,
+        device: reply.device,
         inode: 0,
         cgroup: 0,
     }

@@ -139,7 +139,7 @@ pub(crate) fn conn(maps: &Maps, cookie: u64) -> Result<Option<Conn>, KernelError
 }
 
 fn connection(cookie: u64, tunnel: &Tunnel) -> Connection {
-    let Tunnel { saddr, daddr, sport, dport, ipv6, .. } = tunnel;
+    let Tunnel { saddr, daddr, sport, dport, ipv6, device, .. } = tunnel;
     let address = |bytes: &[u8; 16]| match ipv6 {
         0 => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
         _ => IpAddr::from(*bytes),
@@ -148,6 +148,7 @@ fn connection(cookie: u64, tunnel: &Tunnel) -> Connection {
         local: SocketAddr::new(address(daddr), *dport),
         peer: SocketAddr::new(address(saddr), *sport),
         cookie,
+        device: *device,
         inode: 0,
         cgroup: 0,
     }

@@ -149,9 +149,10 @@ pub(crate) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::R
     absent_is_false(unsafe { bpf(MAP_LOOKUP_ELEM, &attr) })
 }
 
-/// Sets the value of `key`.
-pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
-    let attr = elem(map, key, value.as_ptr() as u64, 0);
+/// Sets the value of `key`; `in_place`: where it stands, of a map whose values have a lock.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], in_place: bool) -> io::Result<()> {
+    const BPF_F_LOCK: u64 = 4;
+    let attr = elem(map, key, value.as_ptr() as u64, if in_place { BPF_F_LOCK } else { 0 });
     // SAFETY: as in `lookup`; the kernel only reads.
     unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
 }
@@ -222,7 +223,7 @@ pub(crate) fn wait_for_readers() -> io::Result<()> {
     let shape = || MapCreate { key_size: 4, value_size: 4, max_entries: 1, ..MapCreate::default() };
     let inner = create(&MapCreate { kind: ARRAY, ..shape() })?;
     let outer = create(&MapCreate { kind: ARRAY_OF_MAPS, inner_map_fd: number(inner.as_fd()), ..shape() })?;
-    update(outer.as_fd(), &0u32.to_ne_bytes(), &number(inner.as_fd()).to_ne_bytes())
+    update(outer.as_fd(), &0u32.to_ne_bytes(), &number(inner.as_fd()).to_ne_bytes(), false)
 }
 
 fn create(attr: &MapCreate) -> io::Result<OwnedFd> {

@@ -126,6 +126,39 @@ fn a_listener_that_defers_accept_serves_its_clients() {
     assert!(world.stats().guard_dropped > 0, "nothing was shown");
 }
 
+/// The kernel finds such a socket by its device only, also when it is to destroy it.
+#[test]
+fn a_connection_bound_to_a_device_is_destroyed_too() {
+    need!(Root, Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("device");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let name = b"lo\0";
+    // SAFETY: a live name and its size.
+    let set = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    let app = App::serve(listener);
+    let mut older = Client::connect(app.addr);
+    assert_eq!(older.ask(get("/a", None)).status, 200);
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    // What was there before.
+    assert!(older.ends(), "an older connection stays");
+    // What cannot be answered.
+    let token = world.role("reader");
+    let bearer = format!("Host: a\r\nAuthorization: Bearer {token}\r\n");
+    let mut client = Client::connect(app.addr);
+    client.send(format!("POST /a HTTP/1.1\r\n{bearer}Transfer-Encoding: chunked\r\n\r\n"));
+    client.send("zz\r\n");
+    assert!(client.ends(), "the connection hangs");
+}
+
 fn defer(listener: &TcpListener) {
     let seconds = 60;
     // SAFETY: a live integer and its size.

@@ -110,3 +110,21 @@ fn a_connection_that_was_lost_does_not_outlive_monitor_mode() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(app.bytes().len(), before, "nothing that nobody has read");
 }
+
+/// A denied request's body is dropped, that of a later one which is passed is not.
+#[test]
+fn a_denial_from_before_monitor_mode_drops_no_body() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("denied");
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut client = Client::connect(app.addr);
+    assert_eq!(client.ask(get("/a", None)).status, 401);
+    world.apply(vec![policy(app.port(), Mode::Monitor)]);
+    // Refused for its form where the port enforces.
+    client.send("POST /a;b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(20));
+    client.send("0123456789");
+    assert_eq!(client.response().expect("an answer").status, 200);
+    assert!(app.bytes().ends_with(b"0123456789"), "{}", app.bytes().escape_ascii());
+}

@@ -100,6 +100,12 @@ impl Peer {
         self.drain();
     }
 
+    /// As `send`, with the end of this side behind the bytes.
+    pub fn send_last(&mut self, at: u32, bytes: &[u8]) {
+        self.segment(ACK | FIN, self.first.wrapping_add(at), bytes).expect("sending");
+        self.drain();
+    }
+
     /// Ends this side at `at`.
     pub fn finish(&mut self, at: u32) {
         self.segment(ACK | FIN, self.first.wrapping_add(at), &[]).expect("sending");

@@ -446,6 +446,13 @@ fn a_splice_is_refused() {
     is_refused("splice", splice);
 }
 
+/// It splices when it writes to a pipe.
+#[test]
+fn a_sendfile_to_a_pipe_is_refused() {
+    need!(Bpf, BpfFs, Cgroup2, BpfLsm);
+    is_refused("sendfile", sendfile);
+}
+
 #[test]
 fn a_receive_without_a_copy_is_refused() {
     need!(Bpf, BpfFs, Cgroup2, BpfLsm);
@@ -481,6 +488,18 @@ fn splice(stream: &TcpStream) -> io::Result<usize> {
     let moved = unsafe { libc::splice(from, none, write.as_raw_fd(), none, 4096, libc::SPLICE_F_NONBLOCK) };
     drop(read);
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+fn sendfile(stream: &TcpStream) -> io::Result<usize> {
+    let (read, write) = io::pipe()?;
+    // It waits where the descriptor would.
+    stream.set_nonblocking(true)?;
+    // SAFETY: both descriptors are open, and no offset is passed.
+    let moved = unsafe { libc::sendfile(write.as_raw_fd(), stream.as_raw_fd(), std::ptr::null_mut(), 4096) };
+    let result = usize::try_from(moved).map_err(|_| io::Error::last_os_error());
+    stream.set_nonblocking(false)?;
+    drop(read);
+    result
 }
 
 /// getsockopt(TCP_ZEROCOPY_RECEIVE), which copies what is less than a page.

@@ -203,6 +203,29 @@ fn an_overlap_longer_than_one_cut_is_cut_off_too() {
     assert_eq!((four.world.stats().stream_gap, four.world.stats().trimmed), (0, 1));
 }
 
+/// TCP sends what was not acknowledged again as one segment: bytes that arrived, and an end that did not.
+#[test]
+fn an_end_that_comes_with_bytes_sent_again_is_an_end() {
+    need!(Bpf, BpfFs, Cgroup2, NetNs);
+    let four = Four::new("endagain");
+    for app in [&four.plain, &four.monitored, &four.enforced[0], &four.enforced[1]] {
+        let before = app.bytes().len();
+        let mut peer = Peer::connect(app.addr, 9).expect("connecting");
+        peer.send(0, OPEN);
+        peer.send_last(0, OPEN);
+        let answer = peer.answer("\r\n\r\n", Duration::from_secs(3));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        eventually("the application's end", Duration::from_secs(5), || {
+            peer.take().expect("receiving");
+            peer.ended.then_some(())
+        });
+        assert_eq!(peer.acked as usize, OPEN.len() + 1);
+        assert_eq!(text(&app.bytes()[before..]), text(OPEN));
+        assert_eq!(app.errors(), 0);
+    }
+    assert_eq!(four.world.stats().stream_gap, 0);
+}
+
 /// An application that does not read, and a peer that does not mind.
 #[test]
 fn what_is_sent_beyond_the_window_is_not_read() {

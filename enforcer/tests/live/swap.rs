@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_testkit::need;
-use portcullis_wire::{AccessLog, Action, Mode, Policy, Rule, Verdict};
+use portcullis_wire::{AccessLog, Action, Auth, Mode, Policy, Rule, Verdict};
 
 use crate::app::App;
 use crate::client::{Client, get};
@@ -138,4 +138,60 @@ fn no_request_sees_two_generations() {
         segments.len()
     );
     eprintln!("{swaps} swaps, {generations} generations, {singles} requests, {} segments", segments.len());
+}
+
+/// The entries of all ports are written anew for each generation, while runs are reading them.
+#[test]
+fn no_request_is_decided_by_what_another_port_has() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("swapports");
+    let app = App::local();
+    let open = Rule {
+        id: "open".into(),
+        method: "GET".into(),
+        path_pattern: "/**".into(),
+        auth: Some(Auth::None),
+        ..Rule::default()
+    };
+    let policy = |port, host: Option<&str>, rules| Policy {
+        id: format!("{port} {host:?}"),
+        name: "swapped".into(),
+        port_match: port,
+        host_match: host.map(str::to_owned),
+        mode: Mode::Enforce,
+        default_action: Action::Deny,
+        rules,
+    };
+    // A policy with a host makes the programs read the host, which takes its time, before they look for the others.
+    let mut policies =
+        vec![policy(app.port(), Some("a.example"), vec![]), policy(app.port(), None, vec![open])];
+    // Entries are written in the order of their ports: these after the application's.
+    policies.extend((65_000..65_008).map(|port| policy(port, None, vec![])));
+    world.apply(policies.clone());
+    let stop = AtomicBool::new(false);
+    let host = format!("{}.example", vec!["b".repeat(60); 4].join("."));
+    let (swaps, requests) = thread::scope(|scope| {
+        let client = || {
+            let mut client = Client::connect(app.addr);
+            let mut requests = 0;
+            while !stop.load(Ordering::SeqCst) {
+                let response = client.ask(format!("GET /{requests} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+                assert_eq!(response.status, 200, "{response:?}");
+                requests += 1;
+            }
+            requests
+        };
+        let clients = [scope.spawn(client), scope.spawn(client)];
+        let start = Instant::now();
+        let mut swaps = 0;
+        while start.elapsed() < TIME && clients.iter().all(|client| !client.is_finished()) {
+            swaps += 1;
+            world.apply(policies.clone());
+        }
+        stop.store(true, Ordering::SeqCst);
+        let requests = clients.into_iter().map(|client| client.join().expect("a client")).sum::<u64>();
+        (swaps, requests)
+    });
+    eprintln!("{requests} requests, {swaps} generations");
+    assert!(swaps >= 5 && requests >= 100, "{requests} requests, {swaps} generations");
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use portcullis_enforcer::kernel::DenyMode;
 use portcullis_testkit::{Rng, emulated, need, seed};
 use portcullis_wire::Mode;
 
@@ -262,6 +263,26 @@ fn head_requests_get_no_body() {
         }
     }
     assert_eq!((app.requests(), app.errors()), (20, 0));
+}
+
+/// The kernel's own answer is as long as the request, so it has a body, whatever was asked for.
+#[test]
+fn a_head_request_that_the_kernel_denies_is_the_last_one() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("headkernel", |config| config.deny_mode = Some(DenyMode::Kernel));
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let mut client = Client::connect(app.addr);
+    client.send(format!("HEAD /b HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200)));
+    let response = client.head_response().expect("a response");
+    assert!(response.status == 401 && response.has("Connection: close"), "{response:?}");
+    // One with a body is not.
+    let mut client = Client::connect(app.addr);
+    for _ in 0..2 {
+        let response = client.ask(format!("GET /b HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200)));
+        assert!(response.status == 401 && !response.has("Connection: close"), "{response:?}");
+    }
+    assert_eq!(app.requests(), 0);
 }
 
 fn expecting(path: &str, token: Option<&str>) -> String {
