@@ -1,5 +1,6 @@
 //! The test programs: libtest binaries, whose tests run one by one, each in a process of its own.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ const DIR: &str = "/tests";
 /// Loads every kernel program and prints what the verifier counted.
 const STATS: &str = "/verifier_stats";
 /// What every kernel of the list has: a test that skips itself for want of one of these has failed.
-const REQUIRED: &[&str] = &["root", "bpf", "bpffs", "cgroup2", "netns", "mptcp"];
+const REQUIRED: &[&str] =
+    &["root", "bpf", "bpffs", "bpf-lsm", "cgroup2", "netns", "mptcp", "io-uring", "set-clock", "two-cpus"];
 const SKIPS: &str = "/tmp/skips.txt";
 /// Emulated guests are about ten times slower than the host, on which a test may take a minute.
 const TEST_MAX: Duration = Duration::from_secs(300);
@@ -41,7 +43,13 @@ pub fn run_all() -> Result<()> {
     let settings = Settings::read()?;
     let mut none = true;
     for program in &programs {
-        for test in tests_of(program)?.iter().filter(|test| settings.wants(test)) {
+        let ignored = tests_of(program, &["--ignored"])?;
+        for test in tests_of(program, &[])?.iter().filter(|test| settings.wants(test)) {
+            // By --exact it would end well without having run.
+            if ignored.contains(test) {
+                println!("PCVM ignored {} {test}", name_of(program));
+                continue;
+            }
             run(program, test, &settings)?;
             none = false;
         }
@@ -68,9 +76,14 @@ fn load_all() -> Result<()> {
     Ok(())
 }
 
-fn tests_of(program: &Path) -> Result<Vec<String>> {
+fn name_of(program: &Path) -> Cow<'_, str> {
+    program.file_name().unwrap_or_default().to_string_lossy()
+}
+
+fn tests_of(program: &Path, which: &[&str]) -> Result<Vec<String>> {
     let out = Command::new(program)
         .args(["--list", "--format", "terse"])
+        .args(which)
         .output()
         .with_context(|| format!("starting {}", program.display()))?;
     if !out.status.success() {
@@ -112,13 +125,12 @@ fn run(program: &Path, test: &str, settings: &Settings) -> Result<()> {
         .with_context(|| format!("starting {}", program.display()))?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let ended = wait(&mut child, start)?;
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
     let outcome = match ended {
         Some(true) => "ok",
         Some(false) => "failed",
         None => "hung",
     };
-    println!("PCVM {outcome} {} {name} {test}", start.elapsed().as_millis());
+    println!("PCVM {outcome} {} {} {test}", start.elapsed().as_millis(), name_of(program));
     if ended != Some(true) {
         // A process that the test left behind may hold the pipes open: its output is not waited for.
         thread::sleep(Duration::from_millis(200));

@@ -53,6 +53,8 @@ struct Report {
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<String>,
+    /// Tests that nobody asked for: `#[ignore]`.
+    ignored: Vec<String>,
     /// Lines of `verifier_stats`: program, instructions, stack bytes.
     stats: Vec<String>,
     ended: bool,
@@ -159,6 +161,7 @@ impl Report {
                 "stats" => report.stats.push(rest.to_owned()),
                 "failed" | "hung" | "broken" => report.failed.push(format!("{word} {rest}")),
                 "skipped" => report.skipped.push(rest.to_owned()),
+                "ignored" => report.ignored.push(rest.to_owned()),
                 "end" => report.ended = true,
                 _ => {}
             }
@@ -264,6 +267,7 @@ fn table(rows: &[(String, Report, u64)]) {
     }
     for (name, report, _) in rows {
         report.skipped.iter().for_each(|line| println!("SKIPPED {name}: {line}"));
+        report.ignored.iter().for_each(|line| println!("IGNORED {name}: {line}"));
         report.failed.iter().for_each(|line| println!("FAILED {name}: {line}"));
     }
 }
@@ -287,13 +291,14 @@ fn save(rows: &[(String, Report, u64)]) -> Result<()> {
         .map(|(name, report, seconds)| {
             format!(
                 "    {{ \"kernel\": {}, \"release\": {}, \"outcome\": \"{}\", \"passed\": {}, \"failed\": [{}], \
-                 \"skipped\": [{}], \"duration_s\": {seconds} }}",
+                 \"skipped\": [{}], \"ignored\": [{}], \"duration_s\": {seconds} }}",
                 quoted(name),
                 quoted(&report.release),
                 if report.good() { "passed" } else { "failed" },
                 report.passed,
                 lists(&report.failed),
-                lists(&report.skipped)
+                lists(&report.skipped),
+                lists(&report.ignored)
             )
         })
         .collect();
@@ -332,10 +337,14 @@ mod tests {
     #[test]
     fn a_guest_that_ends_is_counted() {
         let report = Report::read(&lines(
-            "noise\nPCVM kernel 6.1.0\nPCVM ok 12 live a\nPCVM ok 3 live b\nPCVM skipped b: nginx\nPCVM end\n",
+            "noise\nPCVM kernel 6.1.0\nPCVM ok 12 live a\nPCVM ok 3 live b\nPCVM ignored live c\nPCVM skipped b: nginx\nPCVM end\n",
         ));
-        assert_eq!((report.release.as_str(), report.passed, report.skipped.len()), ("6.1.0", 1, 1));
+        assert_eq!((report.release.as_str(), report.passed), ("6.1.0", 1));
         assert!(report.good());
+        assert_eq!(
+            (report.skipped, report.ignored),
+            (vec!["b: nginx".to_owned()], vec!["live c".to_owned()])
+        );
     }
 
     #[test]
