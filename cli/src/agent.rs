@@ -92,6 +92,8 @@ pub fn agent(args: Args) -> Exit {
         return Ok(0);
     }
     let mut config: AgentConfig = settings.into_config()?;
+    // Whoever ends enforcement by closing the input is a harness; a service's agent is told to end by signals.
+    config.kernel.virtual_time = until_input_ends;
     config.kernel.clock_offset_ns = clock_offset_s.saturating_mul(1_000_000_000);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
@@ -202,7 +204,7 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
         eprintln!("warning: {problem}");
     }
     for what in now.detached.iter().filter(|what| !before.detached.contains(what)) {
-        eprintln!("alarm: no longer enforced: {what}");
+        eprintln!("alarm: no longer enforced: {what}; start the agent anew, which puts it right");
     }
     match &now.error {
         Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),

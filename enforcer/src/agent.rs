@@ -123,11 +123,12 @@ impl Agent {
     /// Moves the time that the programs and the agent see, seconds relative to the machine's clock. For harnesses.
     ///
     /// # Errors
-    /// When the kernel cannot be told.
+    /// When the kernel cannot be told, or the instance is no harness's.
     pub fn set_clock_offset_s(&self, offset_s: i64) -> Result<(), AgentError> {
-        self.shared.clock.set_offset_s(offset_s);
-        let told = self.with_datapath(|datapath| datapath.set_clock_offset(offset_s * 1_000_000_000));
+        let told =
+            self.with_datapath(|datapath| datapath.set_clock_offset(offset_s.saturating_mul(1_000_000_000)));
         told.unwrap_or(Ok(()))?;
+        self.shared.clock.set_offset_s(offset_s);
         Ok(self.shared.follower.age()?)
     }
 

@@ -72,7 +72,9 @@ pub struct Config {
     /// A request's head that is not complete within this is given up, with its connection. Servers have limits of the same
     /// order; those whose reads block and that have none would wait for ever.
     pub head_within: Duration,
-    /// Added to the machine's clock, ns: for harnesses that move time. 0 on anything else.
+    /// Whether the instance, if it is made now, is a harness's, which may move its time. It stays one.
+    pub virtual_time: bool,
+    /// Added to the machine's clock, ns. Other than 0, it is refused for an instance that is no harness's.
     pub clock_offset_ns: i64,
     /// Configurations that may be in force when the instance is taken over: what the numbers in events mean that were
     /// written while no agent was there.
@@ -138,6 +140,7 @@ impl Config {
             deny_mode: None,
             poll: Duration::from_millis(5),
             head_within: Duration::from_secs(30),
+            virtual_time: false,
             clock_offset_ns: 0,
             known: Vec::new(),
         }
@@ -169,6 +172,7 @@ impl Datapath {
     pub fn start(config: Config, records: Records) -> Result<Datapath, KernelError> {
         probe()?;
         let mut pins = Pins::lock(&config.pins)?;
+        let mut loaded = None;
         let found = match pins.found()? {
             Found::Fragment => {
                 attach::detach(&pins)?;
@@ -177,6 +181,8 @@ impl Datapath {
                 Found::Nothing
             }
             Found::Complete(marker) if marker.state != Marker::ours().state => {
+                // What cannot be loaded leaves the old instance as it is.
+                loaded = Some(Loaded::load(&config.limits, None)?);
                 if !attach::hold(&pins)? {
                     return Err(KernelError::Incompatible {
                         path: pins.dir().to_owned(),
@@ -191,10 +197,13 @@ impl Datapath {
             found => found,
         };
         let adopted = found != Found::Nothing;
+        let virtual_time = if adopted { pins.has_virtual_time() } else { config.virtual_time };
+        may_move_to(&pins, config.clock_offset_ns, virtual_time)?;
         match found {
             Found::Complete(marker) => adopt(&config, &pins, &marker)?,
             _ => {
-                if let Err(error) = create(&config, &pins) {
+                let loaded = loaded.map_or_else(|| Loaded::load(&config.limits, None), Ok);
+                if let Err(error) = loaded.and_then(|loaded| create(loaded, &config, &pins)) {
                     // Half an instance is worse than none; that the end fails too adds nothing to the reason.
                     drop(attach::detach(&pins).and_then(|()| pins.remove()));
                     return Err(error);
@@ -252,7 +261,7 @@ impl Datapath {
     /// Whether all is as it was attached.
     pub fn health(&self) -> Result<Health, KernelError> {
         Ok(Health {
-            missing: self.attached.missing(&self.maps)?,
+            missing: self.attached.missing(&self.maps, &self.config.cgroup)?,
             deny_mode: self.responder.mode(),
             generation: Active::read(&self.maps)?.generation(),
         })
@@ -276,7 +285,11 @@ impl Datapath {
     }
 
     /// Moves the time that the programs see, ns relative to the machine's clock.
+    ///
+    /// # Errors
+    /// When the instance is no harness's ([`Config::virtual_time`] at its making), and when the clock cannot be written.
     pub fn set_clock_offset(&self, offset_ns: i64) -> Result<(), KernelError> {
+        may_move_to(&self.pins, offset_ns, self.pins.has_virtual_time())?;
         self.shared().set_offset(&self.maps, offset_ns)
     }
 
@@ -291,7 +304,8 @@ impl Datapath {
 
     /// Ends the enforcement of an instance that no process runs. `false`: there is none.
     pub fn remove(pins: &std::path::Path) -> Result<bool, KernelError> {
-        if !pins.exists() {
+        // An upgrade that failed leaves the guard that it held, and nothing else.
+        if !pins.exists() && !pins::held(pins).exists() {
             return Ok(false);
         }
         let pins = Pins::lock(pins)?;
@@ -333,9 +347,19 @@ impl Prober {
     }
 }
 
-fn create(config: &Config, pins: &Pins) -> Result<(), KernelError> {
-    let mut loaded = Loaded::load(&config.limits, None)?;
+/// Tokens that have expired would be good again for whoever could move a service's clock.
+fn may_move_to(pins: &Pins, offset_ns: i64, virtual_time: bool) -> Result<(), KernelError> {
+    if offset_ns == 0 || virtual_time {
+        return Ok(());
+    }
+    Err(KernelError::RealTime { path: pins.dir().to_owned() })
+}
+
+fn create(mut loaded: Loaded, config: &Config, pins: &Pins) -> Result<(), KernelError> {
     loaded.pin(pins.dir())?;
+    if config.virtual_time {
+        pins.mark_virtual_time()?;
+    }
     let maps = Maps::open(&pins.maps())?;
     clock::publish(&maps, clock::boot_to_unix_ns(config.clock_offset_ns))?;
     secret(&maps)?;
@@ -354,10 +378,10 @@ fn secret(maps: &Maps) -> Result<(), KernelError> {
 
 fn adopt(config: &Config, pins: &Pins, found: &Marker) -> Result<(), KernelError> {
     let ours = Marker::ours();
-    if *found == ours {
-        return Ok(());
+    if *found != ours {
+        let loaded = Loaded::load(&config.limits, Some(&pins.maps()))?;
+        attach::replace(&loaded, pins)?;
+        pins.mark(&ours)?;
     }
-    let loaded = Loaded::load(&config.limits, Some(&pins.maps()))?;
-    attach::replace(&loaded, pins)?;
-    pins.mark(&ours)
+    attach::repair(pins, &config.cgroup)
 }

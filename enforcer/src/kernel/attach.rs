@@ -7,10 +7,11 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SockOps};
 
 use super::around::{self, HOOKS};
 use super::error::KernelError;
@@ -82,6 +83,56 @@ pub(crate) fn replace(loaded: &Loaded, pins: &Pins) -> Result<(), KernelError> {
     loaded.pin_programs(pins.dir())
 }
 
+/// Puts right what somebody took off or replaced, and attaches to `cgroup` what is attached to another one: the instance was
+/// made for that, or it was removed (systemd does so when a service stops) and stands there anew.
+pub(crate) fn repair(pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
+    let about =
+        fs::metadata(cgroup).map_err(|source| KernelError::at("look at the cgroup", cgroup, source))?;
+    let progs = open_pin(&pins.maps().join("pc_progs"))?;
+    for (index, name) in CHAIN.iter().rev() {
+        let program = open_pin(&pins.program(name))?;
+        call(progs.as_fd(), *index, program.as_fd())?;
+    }
+    for (map, name, kind) in SOCKET_PROGRAMS {
+        let (map, program) = (Map::open(&pins.maps().join(map))?, open_pin(&pins.program(name))?);
+        if attached(&map, kind)? != Some(program_id(pins, name)?) {
+            let done = sys::attach(map.as_fd(), program.as_fd(), kind);
+            done.map_err(KernelError::system("attach a verdict program to its socket map"))?;
+        }
+    }
+    let egress = pins.link(EGRESS.0).exists().then_some(EGRESS);
+    for (name, program) in LINKS.into_iter().chain(egress) {
+        let pin = pins.link(name);
+        let old = open_pin(&pin)?;
+        let info = sys::link_info(old.as_fd()).map_err(KernelError::system("inspect a link"))?;
+        // Of a directory of cgroup2 the inode's number is the group's id.
+        if info.cgroup_id != about.ino() {
+            let new = pins.link(&format!("{name}-new"));
+            pins::remove_file(&new)?;
+            let mut pinned = pinned(pins, program);
+            link(pinned.as_mut().map_err(|_| ProgramError::NotLoaded), program, cgroup, &new)?;
+            // With its last pin the old one goes.
+            fs::rename(&new, &pin).map_err(|source| KernelError::at("move", &new, source))?;
+        } else if info.prog_id != program_id(pins, program)? {
+            let done = sys::link_update(old.as_fd(), open_pin(&pins.program(program))?.as_fd());
+            done.map_err(|source| KernelError::at("replace the program of", &pin, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// A program of the cgroup, from its pin.
+fn pinned(pins: &Pins, name: &str) -> Result<Program, ProgramError> {
+    let path = pins.program(name);
+    match name {
+        "pc_sockops" => SockOps::from_pin(path).map(Program::SockOps),
+        _ if name == EGRESS.1 => {
+            CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress).map(Program::CgroupSkb)
+        }
+        _ => CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress).map(Program::CgroupSkb),
+    }
+}
+
 /// Takes everything off but the guard, for whose program nothing is under control any more: it drops all payload to the
 /// ports that enforce, until [`release`].
 ///
@@ -144,11 +195,15 @@ fn detach_sockops(pins: &Pins) -> Result<(), KernelError> {
 fn chain(loaded: &Loaded, progs: BorrowedFd<'_>) -> Result<(), KernelError> {
     // The end of the chain first: pc_http, which starts it, comes last.
     for (index, name) in CHAIN.iter().rev() {
-        let program = std::os::fd::AsRawFd::as_raw_fd(&loaded.program(name)?) as u32;
-        let done = sys::update(progs, &index.to_ne_bytes(), &program.to_ne_bytes(), false);
-        done.map_err(KernelError::system("fill the program array"))?;
+        call(progs, *index, loaded.program(name)?)?;
     }
     Ok(())
+}
+
+fn call(progs: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> Result<(), KernelError> {
+    let program = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
+    let done = sys::update(progs, &index.to_ne_bytes(), &program.to_ne_bytes(), false);
+    done.map_err(KernelError::system("fill the program array"))
 }
 
 /// Attaches a program to the cgroup and pins the link.
@@ -208,8 +263,7 @@ impl Attached {
             return pins::remove_file(&pins.link(EGRESS.0));
         }
         if self.egress.is_none() {
-            let program = CgroupSkb::from_pin(pins.program(EGRESS.1), CgroupSkbAttachType::Egress);
-            let mut program = program.map(Program::CgroupSkb);
+            let mut program = pinned(pins, EGRESS.1);
             link(
                 program.as_mut().map_err(|_| ProgramError::NotLoaded),
                 EGRESS.1,
@@ -222,13 +276,16 @@ impl Attached {
     }
 
     /// What is not as it was attached, in words; empty when all is well.
-    pub(crate) fn missing(&self, maps: &Maps) -> Result<Vec<String>, KernelError> {
+    pub(crate) fn missing(&self, maps: &Maps, cgroup: &Path) -> Result<Vec<String>, KernelError> {
         let mut missing = Vec::new();
+        let group = fs::metadata(cgroup).map_or(0, |about| about.ino());
         let egress = self.egress.iter().map(|link| (EGRESS, link));
         for ((_, name), (link, program)) in LINKS.into_iter().zip(&self.links).chain(egress) {
             let info = sys::link_info(link.as_fd()).map_err(KernelError::system("inspect a link"))?;
             if info.cgroup_id == 0 {
                 missing.push(format!("{name} was detached from its cgroup"));
+            } else if info.cgroup_id != group {
+                missing.push(format!("{name} is attached to a cgroup that {} is no more", cgroup.display()));
             } else if info.prog_id != *program {
                 missing.push(format!("{name} was replaced by program {}", info.prog_id));
             }

@@ -57,6 +57,15 @@ pub enum KernelError {
     /// This process may not use BPF.
     #[error(transparent)]
     NotPermitted(#[from] NotPermitted),
+    /// The time of an instance that is no harness's was to be moved.
+    #[error(
+        "the time of the instance {} is the machine's: only a harness moves that of an instance which it made itself",
+        path.display()
+    )]
+    RealTime {
+        /// The instance's directory.
+        path: PathBuf,
+    },
     /// A map refused a part of the configuration. The generation before it is in force.
     #[error("configuration: {0}")]
     Sink(#[from] SinkError),

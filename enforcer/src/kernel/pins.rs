@@ -48,6 +48,8 @@ pub(crate) struct Marker {
 }
 
 const PARTS: [&str; 3] = ["links", "progs", "maps"];
+/// A directory that says whose time may be moved.
+const VIRTUAL_TIME: &str = "virtual-time";
 
 // === impl Pins ===
 
@@ -101,9 +103,7 @@ impl Pins {
 
     /// Where the guard of an instance that was not taken over is pinned.
     pub(crate) fn held(&self) -> PathBuf {
-        let mut name = self.dir.file_name().unwrap_or_default().to_owned();
-        name.push("-held");
-        self.dir.with_file_name(name)
+        held(&self.dir)
     }
 
     /// What is there.
@@ -133,9 +133,24 @@ impl Pins {
         }
     }
 
+    /// Says that the instance's time may be moved.
+    pub(crate) fn mark_virtual_time(&self) -> Result<(), KernelError> {
+        let path = self.dir.join(VIRTUAL_TIME);
+        fs::create_dir(&path).map_err(|source| KernelError::at("make", &path, source))
+    }
+
+    /// Whether it may.
+    pub(crate) fn has_virtual_time(&self) -> bool {
+        self.dir.join(VIRTUAL_TIME).exists()
+    }
+
     /// Removes the marker and every pin but the links, which the caller has detached, and then the directory.
     pub(crate) fn remove(self) -> Result<(), KernelError> {
         for (path, _) in self.markers()? {
+            fs::remove_dir(&path).map_err(|source| KernelError::at("remove", &path, source))?;
+        }
+        if self.has_virtual_time() {
+            let path = self.dir.join(VIRTUAL_TIME);
             fs::remove_dir(&path).map_err(|source| KernelError::at("remove", &path, source))?;
         }
         for part in PARTS {
@@ -171,6 +186,13 @@ impl Marker {
         let (object, state) = name.strip_prefix("object-")?.split_once("-state-")?;
         Some(Marker { object: u64::from_str_radix(object, 16).ok()?, state: state.parse().ok()? })
     }
+}
+
+/// As [`Pins::held`], of the instance in `dir`.
+pub(crate) fn held(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push("-held");
+    dir.with_file_name(name)
 }
 
 /// Names and paths in a directory, sorted.

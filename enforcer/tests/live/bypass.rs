@@ -111,6 +111,13 @@ fn each_program_that_was_taken_away_is_named() {
         let said = format!("{program} was detached from {map}");
         assert!(missing(&world).contains(&said), "{said}: {:?}", missing(&world));
     }
+    // The next agent puts it right.
+    world.restart();
+    assert_eq!(missing(&world), [] as [String; 0]);
+    world.expect_agent_mode();
+    assert_eq!(once(app.addr, get("/a", None)).status, 401);
+    assert_eq!(once(app.addr, get("/a", Some(&world.role("reader")))).status, 200);
+    assert_eq!(app.anonymous(), 0);
 }
 
 /// One source's bad signatures are not checked any more when it has sent too many of them; others go on

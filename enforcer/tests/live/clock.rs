@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use portcullis_enforcer::kernel::{Config, Datapath, KernelError};
 use portcullis_testkit::{eventually, need};
 use portcullis_wire::Mode;
 
@@ -42,6 +43,33 @@ fn step(seconds: i64) {
         libc::clock_settime(libc::CLOCK_REALTIME, &raw const time)
     };
     assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Whoever moved a service's clock would make expired tokens good again.
+#[test]
+fn the_time_of_an_instance_that_is_no_harness_cannot_be_moved() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::with("realtime", |config| config.virtual_time = false);
+    let app = App::local();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    let good = get("/a", Some(&world.role("reader")));
+    let refused = |world: &World| {
+        let refused = world.datapath().set_clock_offset(-1).expect_err("moved").to_string();
+        assert!(refused.contains(&*world.config.pins.to_string_lossy()), "{refused}");
+    };
+    refused(&world);
+    world.datapath().set_clock_offset(0).expect("where it is");
+    // A harness that takes it over makes it no harness's, at its start or later.
+    world.config.virtual_time = true;
+    world.restart();
+    refused(&world);
+    drop(world.datapath.take());
+    let moved = Config { clock_offset_ns: -1, ..world.config.clone() };
+    let error = Datapath::start(moved, Box::new(|_| ())).expect_err("started with another time");
+    assert!(matches!(error, KernelError::RealTime { .. }), "{error}");
+    // Nothing was changed by all that.
+    world.restart();
+    assert_eq!(once(app.addr, good).status, 200);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use portcullis_enforcer::kernel::{Datapath, KernelError};
-use portcullis_testkit::{NetNs, eventually, need};
-use portcullis_wire::Mode;
+use portcullis_enforcer::kernel::{Config, Datapath, KernelError};
+use portcullis_testkit::{NetNs, TestCgroup, eventually, need};
+use portcullis_wire::{Mode, Rule};
 
 use crate::app::App;
 use crate::client::{Client, get, once};
@@ -157,6 +157,51 @@ fn restarts_and_upgrades_under_load_let_nothing_pass() {
     assert_eq!((bad.wrong, good.wrong, good.lost), (0, 0, 0), "{bad:?} {good:?}");
 }
 
+/// The cgroup of a systemd service goes when the service stops, and is made anew.
+#[test]
+fn a_takeover_attaches_to_the_cgroup_that_is_there() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("moved");
+    let check = |world: &mut World| {
+        let health = world.datapath().health().expect("health");
+        assert_eq!(health.missing, [] as [String; 0]);
+        let app = App::local();
+        let rule = Rule {
+            method: "GET".into(),
+            path_pattern: "/ws".into(),
+            upgrade: vec!["websocket".into()],
+            ..Rule::default()
+        };
+        let mut policy = policy(app.port(), Mode::Enforce);
+        policy.rules.push(rule);
+        world.apply(vec![policy]);
+        assert_eq!(once(app.addr, get("/a", None)).status, 401);
+        assert_eq!(once(app.addr, get("/a", Some(&world.role("reader")))).status, 200);
+        assert_eq!((app.requests(), app.anonymous()), (1, 0));
+    };
+    check(&mut world);
+    // The configuration names another one.
+    let other = TestCgroup::new("other").expect("a cgroup");
+    let inside = other.enter_process().expect("entering it");
+    world.config.cgroup = other.path().to_owned();
+    world.restart();
+    check(&mut world);
+    // It is removed, and made anew.
+    drop(inside);
+    fs::remove_dir(other.path()).expect("removing the cgroup");
+    let lost = |world: &World| {
+        let missing = world.datapath().health().expect("health").missing;
+        assert!(missing.iter().any(|what| what.contains("pc_guard is attached to")), "{missing:?}");
+    };
+    lost(&world);
+    fs::create_dir(other.path()).expect("making it anew");
+    lost(&world);
+    let inside = other.enter_process().expect("entering it");
+    world.restart();
+    check(&mut world);
+    drop(inside);
+}
+
 /// As if an agent with another layout of the state had made the instance.
 fn foreign(world: &mut World) {
     drop(world.datapath.take());
@@ -209,6 +254,29 @@ fn an_instance_with_other_state_is_replaced_without_a_gap() {
         .pins
         .with_file_name(format!("{}-held", world.config.pins.file_name().expect("a name").to_string_lossy()));
     assert!(!held.exists());
+}
+
+/// What an upgrade that failed has left is ended like an instance: there is no other way out of it.
+#[test]
+fn a_guard_that_a_failed_upgrade_held_can_be_let_go() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("heldback");
+    let app = App::patient();
+    world.apply(vec![policy(app.port(), Mode::Enforce)]);
+    foreign(&mut world);
+    let nowhere = Config { cgroup: "/sys/fs/cgroup/there/is/none".into(), ..world.config.clone() };
+    let error = Datapath::start(nowhere, Box::new(drop)).expect_err("no cgroup").to_string();
+    assert!(error.contains("there/is/none"), "{error}");
+    // Nothing passes.
+    let mut client = Client::connect(app.addr);
+    client.timeout(Duration::from_millis(300));
+    client.send(get("/health", None));
+    assert!(client.response().is_err());
+    assert_eq!(app.bytes(), b"");
+    assert!(Datapath::remove(&world.config.pins).expect("removing"));
+    assert_eq!(once(app.addr, get("/a", None)).status, 200);
+    assert!(!Datapath::remove(&world.config.pins).expect("removing"), "there is nothing more");
+    world.restart();
 }
 
 /// One that is not even known well enough to be ended goes on as it is.

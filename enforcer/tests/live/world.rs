@@ -42,6 +42,7 @@ impl World {
         let mut config = Config::new(&instance(name), cgroup.path());
         // Smaller maps are made faster.
         config.limits.connections = 4096;
+        config.virtual_time = true;
         change(&mut config);
         let records = Arc::default();
         let datapath = start(&config, &records);
