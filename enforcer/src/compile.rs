@@ -5,7 +5,8 @@
 //! half of the maps that it will be written to. [`Tables`] say what the numbers in events mean.
 //!
 //! **Invariant:** no I/O, no clock; the same bundle gives the same image.
-//! **Invariant:** what does not fit is an error with the bound and the remedy, never left out.
+//! **Invariant:** what does not fit is an error with the bound and the remedy, never left out; but for keys, which are
+//! left out and reported.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +60,8 @@ pub struct Compiled {
 ///
 /// # Errors
 /// When policies are wrong, or when something does not fit the kernel side: the generation before stays in force. Keys
-/// that are not acceptable are no error but left out, with a [`KeyProblem`] each: others of the set must go on working.
+/// that are not acceptable, or too many, are no error but left out, with a [`KeyProblem`] each: the others must go on
+/// working, and what is revoked must come into force.
 pub fn compile(bundle: &Bundle) -> Result<Compiled, CompileError> {
     let Some(candidate) = &bundle.candidate else { return compile_with(bundle, None) };
     let without = |problem: String| {
@@ -81,7 +83,7 @@ pub fn compile(bundle: &Bundle) -> Result<Compiled, CompileError> {
 fn compile_with(bundle: &Bundle, candidate: Option<(&str, &PolicySet)>) -> Result<Compiled, CompileError> {
     let Bundle { version, issuers, policies, revocations, candidate: _ } = bundle;
     let policies = PolicySet::new(policies.clone()).map_err(CompileError::Policies)?;
-    let (store, problems) = KeyStore::new(issuers);
+    let (store, problems) = keys::trusted(issuers);
     let store = store.with_revocations(revocations);
     let in_force = active(&policies);
     let mut tried = candidate.map_or_else(Vec::new, |(_, set)| active(set));

@@ -190,6 +190,7 @@ impl Wanted {
                 issuer.jwks = JwkSet::default();
             }
         }
+        // Behind the control plane's: where room for keys is short, those that come first have it.
         bundle.issuers.extend(self.issuers.wire(self.oldest_s()));
         bundle
     }

@@ -107,6 +107,9 @@ pub enum KeyDefect {
     /// A modulus of this many bits.
     #[error("n has {0} bits; 2048, 3072 or 4096 are accepted")]
     ModulusSize(usize),
+    /// The engine that verifies holds no more keys of this algorithm and size.
+    #[error("no room for more than {0} keys of this kind; retire old keys, or trust fewer issuers")]
+    NoRoom(usize),
     /// `key_ops` does not list `verify`, or lists what is no business of a signature key.
     #[error("key_ops is {0:?}; it must list verify, and nothing but verify and sign, once each")]
     Operations(Vec<String>),

@@ -80,6 +80,28 @@ impl KeyStore {
         self
     }
 
+    /// Lets keys go that `refuse` has a reason against, asked once for each, in the configuration's order: for engines
+    /// with bounds of their own.
+    pub fn leave_out(
+        &mut self,
+        mut refuse: impl FnMut(&VettedKey) -> Option<KeyDefect>,
+        problems: &mut Vec<KeyProblem>,
+    ) {
+        for TrustedIssuer { issuer, keys, .. } in &mut self.issuers {
+            keys.retain(|key| {
+                let problem = refuse(key).map(|problem| KeyProblem {
+                    issuer: issuer.clone(),
+                    position: None,
+                    kid: Some(key.kid().to_owned()),
+                    problem,
+                });
+                let stays = problem.is_none();
+                problems.extend(problem);
+                stays
+            });
+        }
+    }
+
     /// The trusted issuers, in the configuration's order.
     #[must_use]
     pub fn issuers(&self) -> &[TrustedIssuer] {

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use portcullis_token::KeyStore;
 use portcullis_wire::Bundle;
 
-use super::{CompileError, Compiled, Image, Tables, compile, revocations};
+use super::{CompileError, Compiled, Image, Tables, compile, keys, revocations};
 
 /// Compiles bundles, and remembers the last one.
 #[derive(Debug, Default)]
@@ -43,7 +42,7 @@ fn same_but_revocations(a: &Bundle, b: &Bundle) -> bool {
 
 fn with_revocations(last: &Compiled, bundle: &Bundle) -> Result<Compiled, CompileError> {
     let Compiled { image, tables, keys: _, problems: _, candidate_problem } = last;
-    let (store, problems) = KeyStore::new(&bundle.issuers);
+    let (store, problems) = keys::trusted(&bundle.issuers);
     let keys = store.with_revocations(&bundle.revocations);
     let revocations = revocations::lower(&bundle.revocations, keys.issuers())?;
     Ok(Compiled {

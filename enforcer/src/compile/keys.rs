@@ -1,10 +1,13 @@
 //! Trusted issuers and their keys as map values.
 //!
 //! **Invariant:** a key is bound to its issuer: the map key of a kid holds the issuer's index.
-//! **Invariant:** only keys that `portcullis-token` vetted come here.
+//! **Invariant:** only keys that `portcullis-token` vetted come here, and no more than the maps hold.
+
+use std::collections::BTreeMap;
 
 use portcullis_bpf::{abi, limits, p256_tables, rsa_key};
-use portcullis_token::{KeyMaterial, TrustedIssuer, VettedKey};
+use portcullis_token::{KeyDefect, KeyMaterial, KeyProblem, KeyStore, TrustedIssuer, VettedKey};
+use portcullis_wire::Issuer;
 
 use super::error::{CompileError, within};
 use super::image::{Keys, Meaning, Name};
@@ -19,7 +22,28 @@ pub(super) struct Lowered {
     pub(super) issuer_names: Vec<String>,
 }
 
-/// Lowers the trusted issuers.
+/// The keys that are acceptable and for which there is room. Those that come first have it: a set that grows takes it
+/// from nobody in front of it.
+pub(super) fn trusted(issuers: &[Issuer]) -> (KeyStore, Vec<KeyProblem>) {
+    let (mut store, mut problems) = KeyStore::new(issuers);
+    let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
+    let refuse = |key: &VettedKey| {
+        let (kind, most) = match key.material() {
+            KeyMaterial::Rsa { modulus } => (modulus.len(), limits::RSA_KEYS_MAX),
+            KeyMaterial::P256 { .. } => (0, limits::P256_KEYS_MAX),
+        };
+        let taken = taken.entry(kind).or_default();
+        if *taken == most {
+            return Some(KeyDefect::NoRoom(most));
+        }
+        *taken += 1;
+        None
+    };
+    store.leave_out(refuse, &mut problems);
+    (store, problems)
+}
+
+/// Lowers the trusted issuers, of [`trusted`].
 pub(super) fn lower(trusted: &[TrustedIssuer]) -> Result<Lowered, CompileError> {
     within(
         "PC_ISSUERS_MAX",
@@ -60,20 +84,20 @@ impl Lowered {
             KeyMaterial::Rsa { modulus } => match modulus.len() * 8 {
                 2048 => {
                     let value = rsa_key::rsa2048(modulus).ok_or_else(unusable)?;
-                    Ok((abi::alg::RS256_2048, push_rsa(rsa2048, value)?))
+                    Ok((abi::alg::RS256_2048, push_rsa(rsa2048, value)))
                 }
                 3072 => {
                     let value = rsa_key::rsa3072(modulus).ok_or_else(unusable)?;
-                    Ok((abi::alg::RS256_3072, push_rsa(rsa3072, value)?))
+                    Ok((abi::alg::RS256_3072, push_rsa(rsa3072, value)))
                 }
                 _ => {
                     let value = rsa_key::rsa4096(modulus).ok_or_else(unusable)?;
-                    Ok((abi::alg::RS256_4096, push_rsa(rsa4096, value)?))
+                    Ok((abi::alg::RS256_4096, push_rsa(rsa4096, value)))
                 }
             },
             KeyMaterial::P256 { x, y } => {
                 let table = p256_tables::key_table(x, y).map_err(|_| unusable())?;
-                Ok((abi::alg::ES256, push_p256(p256, &table)?))
+                Ok((abi::alg::ES256, push_p256(p256, &table)))
             }
         }
     }
@@ -85,18 +109,12 @@ impl Lowered {
     }
 }
 
-fn push_rsa<T>(keys: &mut Vec<T>, key: T) -> Result<usize, CompileError> {
-    let index = keys.len();
-    within("PC_RSA_KEYS_MAX", "RSA keys of one size", index + 1, limits::RSA_KEYS_MAX, FEWER_KEYS)?;
+fn push_rsa<T>(keys: &mut Vec<T>, key: T) -> usize {
     keys.push(key);
-    Ok(index)
+    keys.len() - 1
 }
 
-fn push_p256(points: &mut Vec<abi::P256Point>, table: &[abi::P256Point]) -> Result<usize, CompileError> {
-    let index = points.len() / limits::P256_POINTS_Q;
-    within("PC_P256_KEYS_MAX", "ES256 keys", index + 1, limits::P256_KEYS_MAX, FEWER_KEYS)?;
+fn push_p256(points: &mut Vec<abi::P256Point>, table: &[abi::P256Point]) -> usize {
     points.extend_from_slice(table);
-    Ok(index)
+    points.len() / limits::P256_POINTS_Q - 1
 }
-
-const FEWER_KEYS: &str = "retire old keys, or trust fewer issuers";
