@@ -160,8 +160,11 @@ impl<E: Engine + 'static> Follower<E> {
         *lock(&self.engine) = Some(engine);
         // Where the engine's counter stands now is where its losses are counted from, if it began anew.
         self.count_lost();
-        // Without the keys of this host's issuers the kernel would forget those that it has.
-        if !lock(&self.wanted).has_issuers_keys() {
+        let in_force =
+            lock(&self.engine).as_ref().is_some_and(|engine| engine.version().is_ok_and(|v| v > 0));
+        // Without the keys of this host's issuers the kernel would forget those that it has. Where nothing is in force yet,
+        // it has none, and everything would pass while issuers are waited for.
+        if in_force && !lock(&self.wanted).has_issuers_keys() {
             self.refresh_issuers(false);
         }
         drop(self.told(self.with_both(|wanted, engine| wanted.use_cache(&self.plane, engine))));

@@ -70,7 +70,8 @@ impl Wanted {
     /// Puts the last good bundle of the disk into force, unless the engine has a newer one.
     pub(crate) fn use_cache(&mut self, plane: &Plane, engine: &mut impl Engine) -> Result<(), FollowError> {
         let Some(Cached { read, confirmed_s }) = self.cached(plane)? else { return Ok(()) };
-        self.confirmed_s = Some(confirmed_s);
+        // A clock that was ahead makes it no younger than now.
+        self.confirmed_s = Some(confirmed_s.min((self.now_s)()));
         self.install(read, engine)
     }
 
@@ -160,10 +161,6 @@ impl Wanted {
     }
 
     fn install(&mut self, read: Read, engine: &mut impl Engine) -> Result<(), FollowError> {
-        let current = engine.version().map_err(FollowError::Health)?.max(self.floor);
-        if read.bundle.version < current {
-            return Err(FollowError::Older { offered: read.bundle.version, current });
-        }
         self.put(&read, engine)?;
         self.floor = read.bundle.version;
         self.read = Some(read);
@@ -172,6 +169,11 @@ impl Wanted {
 
     fn put(&mut self, read: &Read, engine: &mut impl Engine) -> Result<(), FollowError> {
         let Read { bundle, problems } = read;
+        // Also what was good once: the engine may have got further than its last answer said.
+        let current = engine.version().map_err(FollowError::Health)?.max(self.floor);
+        if bundle.version < current {
+            return Err(FollowError::Older { offered: bundle.version, current });
+        }
         let too_old = self.now_too_old();
         let bundle = self.whole(bundle, &too_old);
         let version = bundle.version;

@@ -81,6 +81,41 @@ fn a_restart_while_the_issuer_is_down_goes_on_with_keys_that_are_young_enough() 
     assert_eq!(in_force(&notes), 0);
 }
 
+/// Begins with a configuration on disk but no keys, for an engine with these versions in force; how many bundles it had
+/// been given by the time that the issuer was asked.
+fn given_before_the_question(in_force: &[u64]) -> usize {
+    let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
+    let (plane_config, follow) = in_dir(at(&plane, register()), dir.path());
+    let follower = Follower::new(plane_config.clone(), follow.clone(), Arc::new(|| NOW_S)).unwrap();
+    follower.begin(Notes::default());
+    end(follower);
+
+    let notes = Notes::default();
+    notes.bundles.lock().unwrap().extend(
+        in_force.iter().map(|version| portcullis_wire::Bundle { version: *version, ..Default::default() }),
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}/keys", listener.local_addr().unwrap());
+    let seen = notes.clone();
+    // Asked, it notes what is in force, and hangs up.
+    let server = std::thread::spawn(move || {
+        drop(listener.accept().unwrap());
+        seen.bundles.lock().unwrap().len()
+    });
+    let follow = FollowConfig { issuers: vec![issuer(uri)], ..follow };
+    let follower = Follower::new(plane_config, follow, Arc::new(|| NOW_S)).unwrap();
+    follower.begin(notes);
+    server.join().unwrap() - in_force.len()
+}
+
+#[test]
+fn what_is_on_disk_waits_for_an_issuer_only_where_something_is_in_force() {
+    // A host that starts is protected first.
+    assert_eq!(given_before_the_question(&[]), 1);
+    // A takeover would make the kernel forget the keys that it has.
+    assert_eq!(given_before_the_question(&[1]), 0);
+}
+
 #[test]
 fn a_torn_file_is_told_and_replaced() {
     let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());

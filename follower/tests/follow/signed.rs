@@ -1,12 +1,18 @@
 //! Bundles and their signatures, over the network and from the disk.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use portcullis_follower::{FollowConfig, Follower, PlaneConfig};
+use portcullis_follower::{Engine, EngineError, FollowConfig, FollowError, Follower, PlaneConfig};
 use portcullis_token::mint::SigningKey;
+use portcullis_wire::Bundle;
 use serde_json::json;
 
-use crate::plane::{Notes, Plane, at, begun, body, end, header, in_dir, known, nowhere, register, sign};
+use crate::plane::{
+    NOW_S, Notes, Plane, at, begun, body, end, header, in_dir, known, nowhere, register, sign,
+};
 
 /// What the plane serves now is refused, that is said, and what is in force stays.
 #[track_caller]
@@ -223,4 +229,60 @@ fn nobody_is_registered_who_cannot_be_kept() {
     let error = follower.state().error.unwrap();
     assert!(error.contains("identity") && error.contains("cannot be written"), "{error}");
     assert_eq!(plane.state().registered, 0);
+}
+
+#[test]
+fn a_clock_that_was_ahead_makes_no_configuration_younger_than_now() {
+    let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
+    let (plane_config, follow) = in_dir(at(&plane, known()), dir.path());
+    let (follower, _) = begun(plane_config.clone(), follow.clone());
+    end(follower);
+    let ahead = std::time::UNIX_EPOCH + Duration::from_secs(NOW_S + 1_000_000);
+    let file = std::fs::File::options().write(true).open(dir.path().join("bundle")).unwrap();
+    file.set_modified(ahead).unwrap();
+    plane.state().status = 503;
+    let now_s = Arc::new(AtomicU64::new(NOW_S));
+    let clock = now_s.clone();
+    let follower =
+        Follower::new(plane_config, follow, Arc::new(move || clock.load(Ordering::Acquire))).unwrap();
+    follower.begin(Notes::default());
+    now_s.store(NOW_S + 500, Ordering::Release);
+    assert_eq!(follower.state().config_age_s, Some(500));
+}
+
+/// An engine that fails although the bundle is in force.
+struct Half(Notes);
+
+impl Engine for Half {
+    fn version(&self) -> Result<u64, EngineError> {
+        Ok(self.0.version())
+    }
+
+    fn install(&mut self, bundle: &Bundle) -> Result<Vec<String>, EngineError> {
+        self.0.install(bundle)?;
+        if bundle.version == 2 { Err("half done".into()) } else { Ok(Vec::new()) }
+    }
+}
+
+#[test]
+fn nothing_puts_an_older_version_back() {
+    let (plane, dir) = (Plane::start(), tempfile::tempdir().unwrap());
+    let (plane_config, follow) = in_dir(at(&plane, known()), dir.path());
+    let age_max = Duration::from_secs(100);
+    let follow = FollowConfig { key_age_max: Some(age_max), ..follow };
+    let now_s = Arc::new(AtomicU64::new(NOW_S));
+    let clock = now_s.clone();
+    let follower =
+        Follower::new(plane_config, follow, Arc::new(move || clock.load(Ordering::Acquire))).unwrap();
+    let notes = Notes::default();
+    follower.begin(Half(notes.clone()));
+    assert_eq!(notes.version(), 1);
+    plane.serve(2);
+    follower.sync(None).unwrap_err();
+    assert_eq!(notes.version(), 2);
+    // Keys that grow too old have the last good bundle installed anew.
+    now_s.store(NOW_S + 101, Ordering::Release);
+    let error = follower.age().unwrap_err();
+    assert!(matches!(error, FollowError::Older { offered: 1, current: 2 }), "{error}");
+    assert_eq!(notes.version(), 2);
 }
