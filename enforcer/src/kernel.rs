@@ -223,9 +223,18 @@ impl Datapath {
     /// refuses are destroyed. Listeners at ports that enforce defer no accept any more.
     ///
     /// # Errors
-    /// The first failure. It is in force unless that could not be written, and a connection that cannot be destroyed keeps no
-    /// other from it, or from being observed.
+    /// The first failure, also one after which it is in force: see [`Datapath::install`].
     pub fn apply(&mut self, compiled: Arc<Compiled>) -> Result<(), KernelError> {
+        self.install(compiled)?.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// As [`Datapath::apply`]; what went wrong although the generation is in force. A connection that cannot be destroyed
+    /// keeps no other from it, or from being observed, and the guard of an instance before from being released: the new
+    /// generation guards its ports itself.
+    ///
+    /// # Errors
+    /// When it is not in force: it could not be written.
+    pub fn install(&mut self, compiled: Arc<Compiled>) -> Result<Vec<KernelError>, KernelError> {
         self.shared().remember(&compiled);
         // Before the first request that may switch, and until none may. Where that fails no connection switches, and the
         // rest of the generation (revocations, for one) does not wait for it.
@@ -235,8 +244,8 @@ impl Datapath {
         apply::apply(&self.maps, &compiled)?;
         let answers = if switches { before } else { see_answers() };
         let covered = Covered::below(&self.config.cgroup);
-        let older = sweep::uncontrolled(&self.maps, &covered, compiled.image.ports())
-            .and_then(|_| attach::release(&self.pins));
+        let older = sweep::uncontrolled(&self.maps, &covered, compiled.image.ports()).map(drop);
+        let released = attach::release(&self.pins);
         let listeners = self.shared().deferring().look(&self.maps, &self.config.cgroup).map(drop);
         let now_s = self.shared().now_s();
         let good = |tunnel: &abi::Tunnel| {
@@ -245,7 +254,8 @@ impl Datapath {
         let refused = sweep::tunnels(&self.maps, &mut Diag::default(), good).map(drop);
         let observed = adopt::adopt(&self.maps, &covered, compiled.image.ports())
             .map(|cookies| self.shared().adopted(cookies));
-        older.and(refused).and(observed).and(listeners).and(answers)
+        let done = [older, released, refused, observed, listeners, answers];
+        Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
     /// Whether the instance was there already.

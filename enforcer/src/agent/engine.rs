@@ -31,8 +31,10 @@ impl Engine for Kernel {
         let before = Generation::from_number(self.datapath.health()?.generation);
         let compiled = self.compiler.compile(bundle, before.next(bundle.version).number())?;
         let unsound = compiled.problems.iter().map(ToString::to_string);
-        let left_out = unsound.chain(compiled.candidate_problem.clone()).collect();
-        self.datapath.apply(compiled)?;
+        let mut left_out: Vec<String> = unsound.chain(compiled.candidate_problem.clone()).collect();
+        // It is in force: an error would have the follower go on with the version before.
+        let failed = self.datapath.install(compiled)?;
+        left_out.extend(failed.iter().map(|error| format!("the configuration is in force, but: {error}")));
         Ok(left_out)
     }
 

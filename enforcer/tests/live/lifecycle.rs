@@ -436,3 +436,24 @@ fn marker(pins: &Path) -> String {
         .map(|e| e.file_name().to_string_lossy().into_owned());
     names.into_iter().find(|name| name.starts_with("object-")).expect("a marker")
 }
+
+#[test]
+fn what_fails_behind_the_switch_is_told_and_the_generation_is_in_force() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let link = env::temp_dir().join(format!("portcullis-cgroup-{}", std::process::id()));
+    let mut world = World::with("late", |config| {
+        std::os::unix::fs::symlink(&config.cgroup, &link).expect("link");
+        config.cgroup = link.clone();
+    });
+    world.apply(vec![policy(80, Mode::Enforce)]);
+    let before = world.datapath().health().expect("health").generation;
+    // Where nothing can be attached any more, answers to requests for websocket cannot be seen.
+    fs::remove_file(&link).expect("removing the link");
+    let mut switching = policy(80, Mode::Enforce);
+    switching.rules[1].upgrade = vec!["websocket".into()];
+    let bundle = world.bundle(before + 1, vec![switching]);
+    let compiled = Arc::new(portcullis_enforcer::compile::compile(&bundle).expect("a valid bundle"));
+    let failed = world.datapath.as_mut().expect("running").install(compiled).expect("in force");
+    assert!(!failed.is_empty());
+    assert_eq!(world.datapath().health().expect("health").generation, before + 1);
+}
