@@ -76,6 +76,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(250);
 const CLOCK_NOISE_NS: i64 = 50_000;
 /// Records handed over at a time.
 const BATCH: usize = 1024;
+/// How often what comes without end is gone on with, before what time brings has its turn.
+const ROUND: usize = 16;
+/// Who waits for the end of a flood waits no longer than this.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
 // === impl Keeper ===
 
@@ -122,12 +126,14 @@ impl Keeper {
         &self.shared
     }
 
-    /// Waits until the ring was read to its end, from now on.
+    /// Waits until the ring was read to its end, from now on. In a flood there is none: what is not read by the end of
+    /// the wait is read later.
     pub(crate) fn flush(&self) {
+        let begin = Instant::now();
         let before = self.shared.rounds.load(Ordering::Acquire);
         // The round that runs now may have passed the last event: the one after it has not.
         while self.shared.rounds.load(Ordering::Acquire) < before + 2 {
-            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) || begin.elapsed() >= FLUSH_WITHIN {
                 return;
             }
             thread::sleep(Duration::from_millis(1));
@@ -209,8 +215,12 @@ impl Worker {
     fn run(&mut self, poll: Duration) {
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
-            self.collect();
-            self.shared.rounds.fetch_add(1, Ordering::Release);
+            let empty = round(|| self.collect());
+            if empty {
+                self.shared.forget();
+                self.shared.rounds.fetch_add(1, Ordering::Release);
+            }
+            // What is left is in the pinned ring, for the next agent.
             if last {
                 return;
             }
@@ -223,30 +233,31 @@ impl Worker {
                     eprintln!("portcullis: {error}");
                 }
             }
-            thread::sleep(poll);
+            if empty {
+                thread::sleep(poll);
+            }
         }
     }
 
-    fn collect(&mut self) {
-        loop {
-            let mut batch: Vec<AccessLog> = Vec::new();
-            let mut last: Option<Arc<Compiled>> = None;
-            while batch.len() < BATCH {
-                let Some(event) = self.ring.next() else { break };
-                // Only now: a generation is remembered before its first event is written, but not before this batch began.
-                last = record::version(&event).ok().and_then(|version| self.shared.version(version, last));
-                let of: Option<&Tables> = last.as_ref().map(|compiled| &compiled.tables);
-                match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
-                    Ok(log) => batch.push(log),
-                    Err(error) => eprintln!("portcullis: an event is lost: {error}"),
-                }
+    /// Hands over a batch; whether there was any.
+    fn collect(&mut self) -> bool {
+        let mut batch: Vec<AccessLog> = Vec::new();
+        let mut last: Option<Arc<Compiled>> = None;
+        while batch.len() < BATCH {
+            let Some(event) = self.ring.next() else { break };
+            // Only now: a generation is remembered before its first event is written, but not before this batch began.
+            last = record::version(&event).ok().and_then(|version| self.shared.version(version, last));
+            let of: Option<&Tables> = last.as_ref().map(|compiled| &compiled.tables);
+            match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
+                Ok(log) => batch.push(log),
+                Err(error) => eprintln!("portcullis: an event is lost: {error}"),
             }
-            if batch.is_empty() {
-                self.shared.forget();
-                return;
-            }
-            (self.records)(batch);
         }
+        if batch.is_empty() {
+            return false;
+        }
+        (self.records)(batch);
+        true
     }
 
     /// What time ends: heads that do not become complete, websockets whose token has expired, what is kept of adopted
@@ -292,5 +303,33 @@ impl Worker {
             Ok(()) => self.boot_to_unix_ns = now,
             Err(error) => eprintln!("portcullis: {error}"),
         }
+    }
+}
+
+/// Goes on while there is more, up to a bound: whoever makes a flood must not keep the clock, the ends of tokens and the
+/// agent's own end waiting. Whether nothing was left.
+pub(super) fn round(mut more: impl FnMut() -> bool) -> bool {
+    (0..ROUND).any(|_| !more())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_ends_a_round() {
+        let mut left = 3;
+        let ended = round(|| {
+            left -= 1;
+            left > 0
+        });
+        assert_eq!((ended, left), (true, 0));
+        let mut done = 0;
+        let ended = round(|| {
+            done += 1;
+            assert!(done < 1_000_000, "a flood is gone on with for ever");
+            true
+        });
+        assert_eq!((ended, done), (false, ROUND));
     }
 }

@@ -21,6 +21,7 @@ use zerocopy::FromBytes;
 use super::clock;
 use super::diag::{Connection, Diag};
 use super::error::KernelError;
+use super::events::round;
 use super::map::Maps;
 use super::reply::Denial;
 
@@ -159,10 +160,12 @@ impl Worker {
                     break;
                 }
             }
-            while self.burst() == BURST {
+            // What is left makes the next wait return at once, unless it is the end.
+            round(|| {
+                let more = self.burst() == BURST;
                 self.tend();
-            }
-            self.tend();
+                more
+            });
         }
         // Who comes next answers; until then the kernel does.
         drop(self.maps.get("pc_beat").map(|map| map.set(&0u32, &0u64)));
