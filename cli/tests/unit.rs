@@ -246,6 +246,15 @@ fn where_bpf_is_not_permitted_the_way_out_is_named() {
 }
 
 #[test]
+fn systemd_never_gives_up() {
+    assert_eq!(setting("Restart"), "always");
+    assert_eq!(setting("RestartSec"), "5");
+    // Elsewhere than in [Unit] it means nothing.
+    let unit = UNIT.split("\n[Service]\n").next().unwrap();
+    assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0"), "{unit}");
+}
+
+#[test]
 fn systemd_reads_the_unit_without_a_complaint() {
     need!(Tool("systemd-analyze"));
     let dir = tempfile::tempdir().unwrap();
