@@ -22,7 +22,7 @@ const CASES: usize = 20_000;
 const CASES_EACH: usize = 500;
 
 macro_rules! parts {
-    ($($part:literal: $test:ident;)*) => {
+    ($($test:ident: $part:literal;)*) => {
         $(
             #[test]
             fn $test() {
@@ -39,11 +39,11 @@ macro_rules! parts {
     };
 }
 parts! {
-    1: the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_1;
-    2: the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_2;
-    3: the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_3;
-    4: the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_4;
-    5: the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_5;
+    the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_1: 1;
+    the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_2: 2;
+    the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_3: 3;
+    the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_4: 4;
+    the_corpus_comes_to_the_same_verdicts_and_records_as_in_the_model_5: 5;
 }
 
 fn corpus_is_decided_alike(part: u64) {
