@@ -12,7 +12,7 @@ use crate::body::{RequestBody, ResponseBody, Sending};
 use crate::fields::{self, Way};
 use crate::gateway::Shared;
 use crate::lane::Lane;
-use crate::permit::Permit;
+use crate::permit::{Permit, Upgrade};
 use crate::problem::Problem;
 use crate::tunnel;
 
@@ -25,10 +25,10 @@ pub(crate) async fn forward(
     lane: Option<&Lane>,
 ) -> Response<ResponseBody> {
     let decision_id = permit.decision_id();
-    let lane = lane.filter(|_| permit.upgrades() && tunnel::is_asked(&request));
-    let client = lane.map(|_| hyper::upgrade::on(&mut request));
+    let upgrade = permit.upgrade().filter(|_| tunnel::is_asked(&request)).cloned();
+    let switch = lane.zip(upgrade).map(|(lane, upgrade)| (lane, upgrade, hyper::upgrade::on(&mut request)));
     let sending = Arc::new(Sending::default());
-    let Some(request) = prepare(shared, permit, request, way, lane.is_some(), &sending) else {
+    let Some(request) = prepare(shared, permit, request, way, switch.is_some(), &sending) else {
         return Problem::Broken.response(decision_id);
     };
     let mut response = match ask(shared, request, &sending).await {
@@ -38,15 +38,15 @@ pub(crate) async fn forward(
         Err(problem) => return problem.response(decision_id),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(lane), Some(client)) = (lane, client) else {
+        let Some((lane, Upgrade { lease }, client)) = switch else {
             return Problem::Broken.response(decision_id);
         };
         if !tunnel::is_granted(&response) {
             return Problem::Broken.response(decision_id);
         }
         let application = hyper::upgrade::on(&mut response);
-        shared.spawn(tunnel::run(client, application));
-        lane.open_tunnel();
+        lane.open_tunnel(lease.clone());
+        shared.spawn(tunnel::run(client, application, lease, Arc::clone(shared)));
         fields::for_client(response.headers_mut());
         websocket(response.headers_mut());
         return response.map(|_| ResponseBody::own(""));

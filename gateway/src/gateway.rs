@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub(crate) struct Shared {
     port: u16,
-    rules: RwLock<Option<Arc<Rules>>>,
+    rules: watch::Sender<Option<Arc<Rules>>>,
     pool: Pool,
     clock: Clock,
     timeouts: Timeouts,
@@ -150,7 +150,7 @@ impl Gateway {
         let for_plane = follower.as_ref().map(|follower| Carrier::to_plane(follower.records()));
         let shared = Arc::new(Shared {
             port: port.unwrap_or_else(|| upstream.port()),
-            rules: RwLock::default(),
+            rules: watch::Sender::default(),
             pool,
             clock,
             timeouts: config.timeouts,
@@ -263,22 +263,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
     let stopping = stop.clone();
     loop {
         let taken = async {
-            // Never closed: it is ours.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
+            let slot = Arc::clone(&room).acquire_owned().await;
+            (slot, listener.accept().await)
         };
-        let (permit, accepted) = tokio::select! {
+        let (slot, accepted) = tokio::select! {
             taken = taken => taken,
             _ = stop.wait_for(|stop| *stop) => break,
         };
+        // Never closed: it is ours.
+        let Ok(slot) = slot else { break };
         match accepted {
             Ok((stream, addr)) => {
-                let peer = Peer { shared: Arc::clone(&shared), addr, tls: false };
-                let stopping = stopping.clone();
-                connections.spawn(async move {
-                    serve::connection(stream, peer, stopping).await;
-                    drop(permit);
-                });
+                let peer = Peer { shared: Arc::clone(&shared), addr, tls: false, slot: Arc::new(slot) };
+                connections.spawn(serve::connection(stream, peer, stopping.clone()));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
@@ -298,7 +295,12 @@ impl Shared {
 
     /// What decides now.
     pub(crate) fn rules(&self) -> Option<Arc<Rules>> {
-        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rules.borrow().clone()
+    }
+
+    /// Tells when that changes.
+    pub(crate) fn watch_rules(&self) -> watch::Receiver<Option<Arc<Rules>>> {
+        self.rules.subscribe()
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -393,7 +395,7 @@ impl Shared {
         status.protected = rules.policies.port_enforces(self.port).is_some();
         status.problems = problems;
         status.error = None;
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rules));
+        self.rules.send_replace(Some(Arc::new(rules)));
     }
 
     /// The certificate was read again.

@@ -20,6 +20,7 @@ use crate::gateway::Shared;
 use crate::judge::{Judge, Judged, Outcome};
 use crate::lane::Lane;
 use crate::prefix::Socket;
+use crate::serve::{Peer, Slot};
 
 /// A client's connection, as the HTTP stack sees it.
 pub(crate) struct Guard<S> {
@@ -27,6 +28,8 @@ pub(crate) struct Guard<S> {
     peer: SocketAddr,
     shared: Arc<Shared>,
     lane: Arc<Lane>,
+    /// Room for a connection. A tunnel keeps the guard, and with it the room.
+    _slot: Slot,
     judge: Judge,
     /// For the stack, and how much of it was taken.
     passed: (Vec<u8>, usize),
@@ -79,10 +82,12 @@ const TIMED_OUT: &[u8] =
 // === impl Guard ===
 
 impl<S: Socket> Guard<S> {
-    pub(crate) fn new(io: S, peer: SocketAddr, shared: Arc<Shared>, lane: Arc<Lane>) -> Guard<S> {
+    pub(crate) fn new(io: S, peer: &Peer, lane: Arc<Lane>) -> Guard<S> {
+        let Peer { shared, addr, slot, .. } = peer.clone();
         Guard {
             io,
-            peer,
+            peer: addr,
+            _slot: slot,
             judge: Judge::new(shared.port(), shared.decision_ids()),
             timer: Timer::new(shared.timeouts().head),
             shared,
@@ -244,7 +249,14 @@ impl<S: Socket> AsyncRead for Guard<S> {
                 Poll::Ready(Ok(segment)) if segment.is_empty() => {
                     this.end = End::Read;
                 }
-                Poll::Ready(Ok(segment)) if this.lane.is_tunnel() => this.passed = (segment, 0),
+                Poll::Ready(Ok(segment)) if this.lane.is_tunnel() => {
+                    // What came when the token was not good any more is nobody's.
+                    if this.lane.may_go_on(&this.shared) {
+                        this.passed = (segment, 0);
+                    } else {
+                        this.reset();
+                    }
+                }
                 Poll::Ready(Ok(segment)) => {
                     this.judge(&segment);
                     if this.phase == Phase::First && !this.judge.is_within_head() {

@@ -45,7 +45,7 @@ pub(crate) fn judge(
         return (outcome, None);
     }
     let decision = decide(&head, port, &rules.policies, &rules.keys, now_s);
-    let outcome = match Permit::decided(&head, &decision, &rules.policies, decision_id) {
+    let outcome = match Permit::decided(&head, &decision, rules, decision_id) {
         Some(permit) => Outcome::Forward(permit),
         None => {
             let is_head = head.method() == Method::Head;

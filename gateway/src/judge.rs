@@ -137,8 +137,7 @@ impl Judge {
                     } else {
                         let Verdict { decision_id, decision, .. } = &records[decided];
                         decided += 1;
-                        Permit::decided(&head, decision, &rules.policies, *decision_id)
-                            .map(|permit| (permit, head))
+                        Permit::decided(&head, decision, rules, *decision_id).map(|permit| (permit, head))
                     }
                 }
             };

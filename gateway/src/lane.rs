@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use crate::gateway::Shared;
+use crate::lease::Lease;
 use crate::permit::Permit;
 
 /// One connection's.
@@ -22,6 +24,8 @@ struct State {
     written: usize,
     /// The connection speaks HTTP no more.
     tunnel: bool,
+    /// Of the tunnel.
+    lease: Option<Arc<Lease>>,
     waker: Option<Waker>,
 }
 
@@ -75,9 +79,9 @@ impl Lane {
     }
 
     /// From the response that is being given on, the connection is a tunnel.
-    pub(crate) fn open_tunnel(&self) {
+    pub(crate) fn open_tunnel(&self, lease: Option<Arc<Lease>>) {
         let mut state = self.state();
-        state.tunnel = true;
+        (state.tunnel, state.lease) = (true, lease);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -86,6 +90,12 @@ impl Lane {
     /// Whether it is one.
     pub(crate) fn is_tunnel(&self) -> bool {
         self.state().tunnel
+    }
+
+    /// Whether it may go on.
+    pub(crate) fn may_go_on(&self, shared: &Shared) -> bool {
+        let lease = self.state().lease.clone();
+        lease.is_none_or(|lease| lease.holds(shared))
     }
 }
 

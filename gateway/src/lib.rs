@@ -22,6 +22,7 @@ mod http2;
 mod identity;
 mod judge;
 mod lane;
+mod lease;
 mod permit;
 mod prefix;
 mod problem;

@@ -2,13 +2,16 @@
 //!
 //! **Invariant:** permits are made here alone, from a decision that passes or for a port that is not protected.
 
+use std::sync::Arc;
+
 use http::uri::PathAndQuery;
 use portcullis_http::Head;
-use portcullis_policy::PolicySet;
 use portcullis_verdict::Decision;
 use portcullis_wire::Mode;
 
 use crate::identity::Caller;
+use crate::lease::Lease;
+use crate::rules::Rules;
 use crate::target;
 
 /// The right to forward one request, and what is forwarded of its head in our own words.
@@ -18,7 +21,14 @@ pub(crate) struct Permit {
     target: PathAndQuery,
     caller: Caller,
     decision_id: Option<u64>,
-    upgrades: bool,
+    upgrade: Option<Upgrade>,
+}
+
+/// The right to switch the connection of a request to websocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Upgrade {
+    /// Absent: nobody's token stands for the request, and nothing ends the tunnel.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 // === impl Permit ===
@@ -29,7 +39,7 @@ impl Permit {
     pub(crate) fn decided(
         head: &Head,
         decision: &Decision,
-        policies: &PolicySet,
+        rules: &Rules,
         decision_id: u64,
     ) -> Option<Permit> {
         if !decision.passes() {
@@ -41,19 +51,28 @@ impl Permit {
             Some(_) | None => Caller::default(),
         };
         // In monitor mode nothing is kept from the application.
-        let upgrades =
-            head.upgrades() && (decision.allows_websocket(policies) || decision.mode() != Mode::Enforce);
-        Permit::new(head, caller, Some(decision_id), upgrades)
+        let allowed = decision.allows_websocket(&rules.policies) || decision.mode() != Mode::Enforce;
+        let upgrade = (allowed && head.asks_for_websocket()).then(|| {
+            let token = head.token().zip(decision.identity());
+            Upgrade { lease: token.map(|(token, verified)| Arc::new(Lease::new(token, verified, rules))) }
+        });
+        Permit::new(head, caller, Some(decision_id), upgrade)
     }
 
     /// For a request to a port that no policy protects.
     pub(crate) fn unprotected(head: &Head) -> Option<Permit> {
-        Permit::new(head, Caller::default(), None, head.upgrades())
+        let upgrade = head.asks_for_websocket().then_some(Upgrade { lease: None });
+        Permit::new(head, Caller::default(), None, upgrade)
     }
 
-    fn new(head: &Head, caller: Caller, decision_id: Option<u64>, upgrades: bool) -> Option<Permit> {
+    fn new(
+        head: &Head,
+        caller: Caller,
+        decision_id: Option<u64>,
+        upgrade: Option<Upgrade>,
+    ) -> Option<Permit> {
         let target = target::of(head.target())?;
-        Some(Permit { method: head.method_token().to_owned(), target, caller, decision_id, upgrades })
+        Some(Permit { method: head.method_token().to_owned(), target, caller, decision_id, upgrade })
     }
 
     /// Whether an HTTP stack read the same request.
@@ -77,8 +96,8 @@ impl Permit {
         self.decision_id
     }
 
-    /// Whether the request may switch its connection to another protocol.
-    pub(crate) fn upgrades(&self) -> bool {
-        self.upgrades
+    /// The right to switch the connection to websocket, if the request asks for that and may.
+    pub(crate) fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
     }
 }

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use portcullis_http::limits::{HEAD_LINES_MAX, HEAD_MAX};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -33,7 +33,11 @@ pub(crate) struct Peer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) addr: SocketAddr,
     pub(crate) tls: bool,
+    pub(crate) slot: Slot,
 }
+
+/// Room for one connection, for as long as something of it is there.
+pub(crate) type Slot = Arc<OwnedSemaphorePermit>;
 
 /// How often an HTTP/2 connection is looked at.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -65,7 +69,7 @@ async fn speak<S: Socket>(stream: S, is_http2: bool, peer: Peer, stop: watch::Re
 
 async fn speak_http1<S: Socket>(stream: S, peer: Peer, mut stop: watch::Receiver<bool>) {
     let lane = Arc::new(Lane::default());
-    let guard = Guard::new(stream, peer.addr, Arc::clone(&peer.shared), Arc::clone(&lane));
+    let guard = Guard::new(stream, &peer, Arc::clone(&lane));
     let service = service_fn(move |request| {
         let (peer, lane) = (peer.clone(), Arc::clone(&lane));
         async move { answer(request, &peer, &lane).await }

@@ -1,10 +1,14 @@
 //! Websockets.
 
-use portcullis_wire::{Mode, Policy};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use portcullis_wire::{JwkSet, Mode, Policy, Revocation, RevokedClaim};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::world::{App, Client, PATIENCE, World, policy, request};
+use crate::world::{App, Client, NOW_S, PATIENCE, World, policy, request};
 
 /// An application that grants websockets and echoes what comes.
 async fn echo() -> App {
@@ -37,6 +41,32 @@ fn websocket(port: u16) -> Policy {
         rule.upgrade = vec!["websocket".to_owned()];
     }
     policy
+}
+
+/// A client whose connection has become a tunnel to an echo.
+async fn tunnel(world: &World, path: &str, more: &[&str]) -> Client {
+    let mut client = world.connect().await;
+    client.send(request(&format!("GET {path}"), &[&ASK[..], more].concat())).await;
+    assert_eq!(client.response(false).await.unwrap().what, "101");
+    assert_echo(&mut client).await;
+    client
+}
+
+async fn assert_echo(client: &mut Client) {
+    client.send("ping").await;
+    let mut back = [0; 4];
+    timeout(PATIENCE, client.stream.read_exact(&mut back)).await.expect("an echo").unwrap();
+    assert_eq!(&back, b"ping");
+}
+
+/// Longer than the gateway leaves a silent tunnel whose token is not good any more.
+const WHILE: Duration = Duration::from_millis(1500);
+
+/// The tunnel of a token goes on, and still does when everything has been looked at again.
+async fn assert_lives(client: &mut Client) {
+    assert_echo(client).await;
+    tokio::time::sleep(WHILE).await;
+    assert_echo(client).await;
 }
 
 const ASK: [&str; 2] = ["Connection: keep-alive, Upgrade", "Upgrade: websocket"];
@@ -101,6 +131,9 @@ async fn other_upgrades_and_half_asked_ones_are_plain_requests() {
         assert_eq!(client.ask(request("GET /open/a", &fields)).await.what, "426", "{fields:?}");
     }
     assert_eq!(client.ask(request("POST /open/a", &ASK)).await.what, "426");
+    // A request that announces a body asks for nothing else.
+    let with_body = request("GET /open/a", &[ASK[0], ASK[1], "Content-Length: 5"]) + "hello";
+    assert_eq!(client.ask(with_body).await.what, "426");
     assert_eq!(client.ask(request("GET /closed/a", &[])).await.what, "401");
 }
 
@@ -120,4 +153,123 @@ async fn an_application_cannot_switch_what_nobody_asked_for() {
         let mut client = world.connect().await;
         assert_eq!(client.ask(request("GET /open/a", fields)).await.what, "502");
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_token_expires() {
+    let app = echo().await;
+    let world = World::with(app.addr, websocket(app.addr.port()), |_| {}).await;
+    world.publish(|bundle| bundle.issuers[0].leeway_s = 30).await;
+    let bearer = world.bearer();
+    let mut client = tunnel(&world, "/closed/a", &[&bearer]).await;
+    let mut public = tunnel(&world, "/open/a", &[&bearer]).await;
+    world.now_s.store(NOW_S + 3600 + 29, Ordering::SeqCst);
+    assert_lives(&mut client).await;
+    world.now_s.store(NOW_S + 3600 + 30, Ordering::SeqCst);
+    // It is silent.
+    assert!(client.ended().await);
+    // Nothing asked about the token that this one came with.
+    assert_lives(&mut public).await;
+}
+
+#[tokio::test]
+async fn no_byte_of_a_client_passes_once_its_token_has_expired() {
+    let (taken, ends) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let app = App::start({
+        let (taken, ends) = (Arc::clone(&taken), Arc::clone(&ends));
+        move |stream| {
+            let (taken, ends) = (Arc::clone(&taken), Arc::clone(&ends));
+            async move {
+                let mut client = Client::of(stream);
+                client.request().await;
+                client
+                    .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+                    .await;
+                let mut some = [0; 64];
+                while let Ok(length @ 1..) = client.stream.read(&mut some).await {
+                    taken.fetch_add(length, Ordering::SeqCst);
+                }
+                ends.notify_one();
+            }
+        }
+    })
+    .await;
+    let world = World::with(app.addr, websocket(app.addr.port()), |_| {}).await;
+    for _ in 0..5 {
+        world.now_s.store(NOW_S, Ordering::SeqCst);
+        let mut client = world.connect().await;
+        let bearer = world.bearer();
+        client.send(request("GET /closed/a", &[ASK[0], ASK[1], &bearer])).await;
+        assert_eq!(client.response(false).await.unwrap().what, "101");
+        world.now_s.store(NOW_S + 3600, Ordering::SeqCst);
+        client.send("late").await;
+        assert!(client.ended().await);
+        timeout(PATIENCE, ends.notified()).await.expect("the application's end");
+        assert_eq!(taken.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_token_is_revoked_and_others_go_on() {
+    let app = echo().await;
+    let world = World::with(app.addr, websocket(app.addr.port()), |_| {}).await;
+    let bearer = |jti: &str| format!("Authorization: Bearer {}", world.token(&format!(r#""jti":"{jti}""#)));
+    let mut one = tunnel(&world, "/closed/a", &[&bearer("one")]).await;
+    let mut two = tunnel(&world, "/closed/a", &[&bearer("two")]).await;
+    let revocation = Revocation {
+        issuer: "https://id.example".to_owned(),
+        claim: RevokedClaim::Jti,
+        value: "one".to_owned(),
+        not_before: None,
+        expires_at: NOW_S + 4000,
+    };
+    world.publish(|bundle| bundle.revocations = vec![revocation]).await;
+    assert!(one.ended().await);
+    assert_lives(&mut two).await;
+    // Its key is gone.
+    world.publish(|bundle| bundle.issuers[0].jwks = JwkSet { keys: Vec::new() }).await;
+    assert!(two.ended().await);
+}
+
+#[tokio::test]
+async fn a_tunnel_outlives_a_policy_that_has_changed_since() {
+    let app = echo().await;
+    let port = app.addr.port();
+    let world = World::with(app.addr, websocket(port), |_| {}).await;
+    let mut client = tunnel(&world, "/closed/a", &[&world.bearer()]).await;
+    world.publish(|bundle| bundle.policies = vec![policy(port, Mode::Enforce)]).await;
+    assert_lives(&mut client).await;
+    world.publish(|bundle| bundle.policies[0].rules.truncate(1)).await;
+    assert_lives(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_outlives_its_token_only_while_the_port_monitors() {
+    let app = echo().await;
+    let port = app.addr.port();
+    let world = World::with(app.addr, websocket(port), |_| {}).await;
+    let mut client = tunnel(&world, "/closed/a", &[&world.bearer()]).await;
+    world.publish(|bundle| bundle.policies[0].mode = Mode::Monitor).await;
+    world.now_s.store(NOW_S + 3600, Ordering::SeqCst);
+    assert_lives(&mut client).await;
+    world.publish(|bundle| bundle.issuers[0].jwks = JwkSet { keys: Vec::new() }).await;
+    assert_lives(&mut client).await;
+    world.publish(|bundle| bundle.policies[0].mode = Mode::Enforce).await;
+    assert!(client.ended().await);
+}
+
+#[tokio::test]
+async fn tunnels_count_as_connections() {
+    let app = echo().await;
+    let world = World::with(app.addr, websocket(app.addr.port()), |config| {
+        config.limits.connections = 1;
+    })
+    .await;
+    let client = tunnel(&world, "/open/a", &[]).await;
+    let mut next = world.connect().await;
+    next.send(request("GET /closed/a", &[])).await;
+    let served = timeout(Duration::from_millis(500), next.stream.readable()).await;
+    assert!(served.is_err(), "it was served beyond the bound");
+    drop(client);
+    assert_eq!(next.response(false).await.unwrap().what, "401");
 }
