@@ -172,6 +172,8 @@ impl Datapath {
     pub fn start(config: Config, records: Records) -> Result<Datapath, KernelError> {
         probe()?;
         let mut pins = Pins::lock(&config.pins)?;
+        // Before anything is touched.
+        may_move_to(&pins, config.clock_offset_ns, config.virtual_time)?;
         let mut loaded = None;
         let found = match pins.found()? {
             Found::Fragment => {
@@ -197,8 +199,9 @@ impl Datapath {
             found => found,
         };
         let adopted = found != Found::Nothing;
-        let virtual_time = if adopted { pins.has_virtual_time() } else { config.virtual_time };
-        may_move_to(&pins, config.clock_offset_ns, virtual_time)?;
+        if adopted {
+            may_move_to(&pins, config.clock_offset_ns, pins.has_virtual_time())?;
+        }
         match found {
             Found::Complete(marker) => adopt(&config, &pins, &marker)?,
             _ => {

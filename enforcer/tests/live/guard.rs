@@ -10,6 +10,7 @@ use portcullis_wire::Mode;
 
 use crate::app::App;
 use crate::client::{Client, get, once};
+use crate::peer;
 use crate::world::{World, policy};
 
 #[test]
@@ -132,18 +133,7 @@ fn a_connection_bound_to_a_device_is_destroyed_too() {
     need!(Root, Bpf, BpfFs, Cgroup2);
     let mut world = World::new("device");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let name = b"lo\0";
-    // SAFETY: a live name and its size.
-    let set = unsafe {
-        libc::setsockopt(
-            listener.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name.as_ptr().cast(),
-            name.len() as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    peer::option(&listener, libc::SO_BINDTODEVICE, b"lo\0").expect("binding to the device");
     let app = App::serve(listener);
     let mut older = Client::connect(app.addr);
     assert_eq!(older.ask(get("/a", None)).status, 200);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use portcullis_enforcer::kernel::{Config, Datapath, KernelError};
-use portcullis_testkit::{NetNs, TestCgroup, eventually, need};
+use portcullis_testkit::{NetNs, TestCgroup, cgroup2_mount, eventually, need};
 use portcullis_wire::{Mode, Rule};
 
 use crate::app::App;
@@ -200,6 +200,10 @@ fn a_takeover_attaches_to_the_cgroup_that_is_there() {
     world.restart();
     check(&mut world);
     drop(inside);
+    // The whole host, as by default.
+    world.config.cgroup = cgroup2_mount().expect("the hierarchy");
+    world.restart();
+    check(&mut world);
 }
 
 /// As if an agent with another layout of the state had made the instance.

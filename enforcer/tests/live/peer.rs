@@ -257,7 +257,8 @@ fn bind(socket: &OwnedFd) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of_val(&at) as u32) })
 }
 
-fn option<T>(socket: &OwnedFd, name: i32, value: &T) -> io::Result<()> {
+/// Sets an option of SOL_SOCKET.
+pub fn option<T>(socket: &impl AsRawFd, name: i32, value: &T) -> io::Result<()> {
     let (value, size) = (std::ptr::from_ref(value).cast(), size_of::<T>() as u32);
     // SAFETY: a live value and its size.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value, size) })
