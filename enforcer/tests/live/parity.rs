@@ -151,11 +151,18 @@ fn policy(port: u16, host: Option<&str>, role: &str) -> Policy {
     }
 }
 
+/// Of the applications of a stage, in their order.
+#[derive(Clone, Copy)]
+enum Reads {
+    Block = 0,
+    DoNot = 1,
+}
+
 /// The stage with policies of two hosts, and tokens of their roles.
 struct Play {
     stage: Stage,
-    /// Of an application whose reads block, and of one whose reads do not.
-    ports: [u16; 2],
+    /// Of the applications that take part.
+    ports: Vec<u16>,
     doctor: String,
     admin: String,
     expired: String,
@@ -176,12 +183,12 @@ impl Play {
         let [doctor, admin] =
             [&["doctor"][..], &["doctor", "nurse", "admin"]].map(|roles| sign(roles, NOW_S + 600));
         let expired = sign(&["doctor", "nurse", "admin"], NOW_S);
-        Play { stage, ports, doctor, admin, expired, expected: BTreeMap::new() }
+        Play { stage, ports: ports.to_vec(), doctor, admin, expired, expected: BTreeMap::new() }
     }
 
     /// Sends these segments over one connection to each application, and compares what comes of them.
     fn run<'a>(&mut self, segments: impl IntoIterator<Item = &'a [u8]> + Clone) {
-        for port in self.ports {
+        for port in self.ports.clone() {
             let mut link = self.stage.connect(port);
             for segment in segments.clone() {
                 link.send(segment, NOW_S);
@@ -286,7 +293,18 @@ fn streams(play: &Play) -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn every_cut_of_a_stream_in_two_comes_to_the_same_verdicts_as_in_the_model() {
     need!(Bpf, BpfFs, Cgroup2);
-    let mut play = Play::new("cut");
+    every_cut("cut", Reads::Block);
+}
+
+#[test]
+fn every_cut_is_decided_alike_for_an_application_whose_reads_do_not_block() {
+    need!(Bpf, BpfFs, Cgroup2);
+    every_cut("cutnonblocking", Reads::DoNot);
+}
+
+fn every_cut(name: &str, reads: Reads) {
+    let mut play = Play::new(name);
+    play.ports = vec![play.ports[reads as usize]];
     for (_, stream) in streams(&play) {
         for cut in 1..stream.len() {
             let (before, behind) = stream.split_at(cut);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use portcullis_testkit::need;
+use portcullis_testkit::{eventually, need};
 use portcullis_wire::Mode;
 
 use crate::app::App;
@@ -203,7 +203,12 @@ fn a_malformed_chunk_ends_the_connection() {
     ];
     for body in bodies {
         let mut client = Client::connect(app.addr);
+        let read = app.bytes().len();
         client.send(&head);
+        // What comes now is not in the same buffer any more.
+        eventually("the head to be read", Duration::from_secs(5), || {
+            (app.bytes().len() == read + head.len()).then_some(())
+        });
         // Somebody else's request comes between.
         assert_eq!(once(app.addr, get("/b", None)).status, 401);
         client.send(body);
