@@ -40,7 +40,7 @@ static const struct pc_layout_row pc_layout_rows[] = {
 	F(pc_conn, exp_seq), F(pc_conn, skbs), F(pc_conn, slot), F(pc_conn, requests), F(pc_conn, owed),
 	F(pc_conn, pass_wseq), F(pc_conn, deny_wseq), F(pc_conn, pending), F(pc_conn, injected), F(pc_conn, asked),
 	F(pc_conn, head_n), F(pc_conn, chunk_digits), F(pc_conn, trailer),
-	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, withheld),
+	F(pc_conn, memo), F(pc_conn, memo_vain), F(pc_conn, torn), F(pc_conn, withheld), F(pc_conn, ended), F(pc_conn, end_seq),
 	SIZE(pc_tunnel), F(pc_tunnel, until), F(pc_tunnel, saddr), F(pc_tunnel, daddr), F(pc_tunnel, sport),
 	F(pc_tunnel, dport), F(pc_tunnel, ipv6), F(pc_tunnel, pad), F(pc_tunnel, len), F(pc_tunnel, device),
 	F(pc_tunnel, token),

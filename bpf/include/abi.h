@@ -288,6 +288,10 @@ struct pc_conn {
 	u32 memo_vain;    /* requests kept since one was recognised */
 	u32 torn;         /* PC_TORN_*: the client's end must not reach the application */
 	u32 withheld;     /* 1: the application has not got the bytes in pc_heads */
+	/* 1: the client's end came before what stands in front of it was judged, and was dropped; it comes behind end_seq.  The
+	 * guard's: runs only read them. */
+	u32 ended;
+	u32 end_seq;
 };
 
 /*

@@ -61,7 +61,7 @@
 
 /* Version of the state that outlives programs in pinned maps (connections, slots, configuration).  Raised when its
  * layout or meaning changes: an agent takes over the maps of its own version only. */
-#define PC_STATE_VERSION 5
+#define PC_STATE_VERSION 6
 
 /* Live connections under control, by default; the agent may raise it at load. */
 #define PC_CONNS_MAX 65536

@@ -201,6 +201,7 @@ PC_FN int pc_kill(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn
 	if (conn->state != PC_ST_POISON)
 		PC_COUNT(poisoned);
 	conn->state = PC_ST_POISON;
+	PC_COUNT(no_reply);
 	pc_ask_destroy(skb, s);
 	return pc_drop_silently(skb);
 }

@@ -167,7 +167,6 @@ PC_FN int pc_ask_destroy(struct __sk_buff *skb, struct pc_slot *s)
 {
 	struct pc_reply *r = bpf_ringbuf_reserve(&pc_replies, sizeof(*r), 0);
 
-	PC_COUNT(no_reply);
 	if (!r)
 		return 0;
 	pc_reply_fill(skb, s, r, PC_REPLY_DESTROY, 1);

@@ -262,6 +262,8 @@ int pc_http(struct __sk_buff *skb)
 	PC_FENCE;
 	conn->torn &= ~PC_TORN_JUDGED;
 	pc_slot_release(s, conn);
+	if (pc_head_is_left(conn))
+		pc_ask_destroy(skb, 0);
 	return r;
 }
 

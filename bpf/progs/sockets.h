@@ -264,6 +264,10 @@ static __always_inline void pc_ask_end(struct __sk_buff *skb, struct bpf_sock *s
  * A packet of a connection under control.  FIN is dropped while not all bytes before it have been judged, and the client
  * sends it again.  While the application holds a part of a head it never sees FIN: the agent destroys the connection,
  * which readers are told as an error.
+ *
+ * A client sends FIN again after twice as long each time, so where it came long before an application got round to reading,
+ * the next one may be as far off.  The run that finds out that what stands in front of it is only a part of a head knows
+ * from here that there will be no rest (pc_head_is_left).
  */
 static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_sock *sk, struct pc_conn *conn)
 {
@@ -283,7 +287,11 @@ static __always_inline int pc_end_may_pass(struct __sk_buff *skb, struct bpf_soc
 	if (!conn->torn && (s32)(exp_seq - g.seq) >= 0)
 		return 1;
 	PC_COUNT(guard_dropped);
-	if (conn->torn & PC_TORN_HELD)
+	conn->end_seq = g.seq + (skb->len - g.payload);
+	/* Of this and a run beside it that keeps a part of a head, at least one sees the other: between what each writes and what it
+	 * reads stands an atomic operation, here and where the run gives its slot back. */
+	__sync_fetch_and_or(&conn->ended, 1);
+	if (*(volatile u32 *)&conn->torn & PC_TORN_HELD)
 		pc_ask_end(skb, sk);
 	return 0;
 }

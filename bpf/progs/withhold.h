@@ -61,6 +61,12 @@ static __always_inline int pc_head_return(struct __sk_buff *skb, struct pc_conn 
 	return n;
 }
 
+/* Whether the client has gone in the middle of the head in hand: its end, which was dropped, comes behind what was seen. */
+static __always_inline int pc_head_is_left(struct pc_conn *conn)
+{
+	return conn->head_n && *(volatile u32 *)&conn->ended && conn->end_seq == conn->exp_seq;
+}
+
 /* Takes the bytes from run.withhold_at on out of the buffer; the verdict over the rest. */
 static __always_inline int pc_head_withhold(struct __sk_buff *skb, struct pc_slot *s, struct pc_conn *conn)
 {

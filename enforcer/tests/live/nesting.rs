@@ -1,4 +1,4 @@
-//! Verdict runs that interrupt each other on one CPU, and what would become of them in one scratch (THREATS T37).
+//! Verdict runs that interrupt each other on one CPU, and what would become of them in one scratch (THREATS T26).
 //!
 //! Data that arrived before its connection was accepted is looked at when the application reads, in process context. The
 //! interrupt that brings a packet for another connection runs the programs again, in the middle of that. Packets of the

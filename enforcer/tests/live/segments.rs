@@ -1,7 +1,7 @@
 //! T6: segments out of order, overlapping, sent again with other bytes, beyond the window. The programs see exactly what
 //! the application reads.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
@@ -225,6 +225,50 @@ fn an_end_that_comes_with_bytes_sent_again_is_an_end() {
         assert_eq!(app.errors(), 0);
     }
     assert_eq!(four.world.stats().stream_gap, 0);
+}
+
+/// A client that goes in the middle of a head, long before the application gets round to it: its end, which was dropped because
+/// nobody had judged what stands in front of it, may not come again for minutes.
+#[test]
+fn a_part_of_a_head_whose_client_has_gone_ends_when_it_is_read() {
+    need!(Bpf, BpfFs, Cgroup2, Root);
+    const PART: &[u8] = b"GET /secret HTTP/1.1\r\nHost: a\r\n";
+    let mut world = World::new("left");
+    // In the agent's own namespace: those of mere threads it cannot know.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("address");
+    world.apply(vec![policy(addr.port(), Mode::Enforce)]);
+    for blocks in [true, false] {
+        let dropped = world.stats().guard_dropped;
+        let mut peer = Peer::connect(addr, 99).expect("connecting");
+        peer.send(0, PART);
+        // Never again, as if the next one were far off.
+        peer.finish(PART.len() as u32);
+        eventually("the end to be dropped", Duration::from_secs(5), || {
+            (world.stats().guard_dropped > dropped).then_some(())
+        });
+        let (mut stream, _) = listener.accept().expect("accepting");
+        stream.set_nonblocking(!blocks).expect("blocking or not");
+        // A bound on hanging, below that on heads that do not come to an end.
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let (mut read, mut buffer) = (Vec::new(), [0; 256]);
+        let end = eventually("the end", Duration::from_secs(10), || match stream.read(&mut buffer) {
+            Ok(n) if n > 0 => {
+                read.extend(&buffer[..n]);
+                None
+            }
+            // A read that blocks is told so, once, when the connection is destroyed (docs/SEMANTICS.md).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            end => Some(end),
+        });
+        assert_eq!(text(&read), if blocks { String::new() } else { text(PART) });
+        // No end of a stream, which some take for the end of a head.
+        assert_eq!(
+            end.map_err(|error| error.kind()),
+            Err(io::ErrorKind::ConnectionAborted),
+            "blocks: {blocks}"
+        );
+    }
 }
 
 /// An application that does not read, and a peer that does not mind.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
-use crate::client::{get, once};
+use crate::client::{Client, get};
 use crate::uring::{self, Reads, Uring};
 
 /// A running server, and how to ask what reached it.
@@ -283,7 +283,10 @@ impl Process {
     /// Asks the question; the answer's body.
     fn ask(&self) -> String {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        once(self.addr, get(QUESTION, None)).body
+        let mut client = Client::connect(self.addr);
+        // One with a single worker (Java's) has others to do first. A bound on hanging, not a measure.
+        client.timeout(Duration::from_secs(60));
+        client.ask(get(QUESTION, None)).body
     }
 
     /// What it read without the questions.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what cannot be set up is a failed test")]
 
+#[path = "../corpus/compiled.rs"]
+mod compiled;
 #[path = "../corpus/corpus.rs"]
 mod corpus;
 mod engine;

@@ -9,6 +9,7 @@ use portcullis_testkit::{Rng, need, seed};
 use portcullis_wire::{Method, Mode, Reason};
 use zerocopy::IntoBytes;
 
+use crate::compiled::compiled;
 use crate::corpus::policies::{self as generate, Claims, NOW_S, Request};
 use crate::corpus::{Drawn, draw, wire};
 use crate::engine::{Engine, Kernel, Native, Slot};
@@ -64,7 +65,9 @@ fn compare(engine: &mut dyn Engine, bundles: u32, requests: u32) {
     let mut candidates = 0;
     for number in 0..bundles {
         let half = number & 1;
-        let Drawn { set, candidate, compiled } = draw(&mut rng, &generate::PORTS, 0, Vec::new());
+        let drawn = draw(&mut rng, &generate::PORTS, 0, Vec::new());
+        let compiled = compiled(&drawn);
+        let Drawn { set, candidate, bundle: _ } = drawn;
         compiled.image.write(half, engine).unwrap();
         for _ in 0..requests {
             let request = generate::request(&mut rng, &wire(&set));

@@ -12,6 +12,7 @@ use portcullis_token::KeyStore;
 use portcullis_verdict::{Connection, Decision, decide};
 use portcullis_wire::{Mode, Reason};
 
+use crate::compiled::compiled;
 use crate::corpus::policies::PORTS;
 use crate::corpus::{Case, Corpus, Drawn, cases};
 use crate::engine::{Engine, Kernel, Native};
@@ -85,7 +86,8 @@ fn compare(engine: &mut dyn Engine, part: u64) {
         }
         let half = number as u32 & 1;
         let drawn = corpus.draw(1);
-        drawn.compiled.image.write(half, engine).unwrap();
+        let compiled = compiled(&drawn);
+        compiled.image.write(half, engine).unwrap();
         let policies = drawn.wire();
         for at in 0..CASES_EACH {
             let case = corpus.case(&policies, &drawn.set);
@@ -99,7 +101,7 @@ fn compare(engine: &mut dyn Engine, part: u64) {
             {
                 continue;
             }
-            let found = found(engine, half, &drawn.compiled.tables, &case, &drawn);
+            let found = found(engine, half, &compiled.tables, &case, &drawn);
             assert_eq!(
                 found,
                 expected,
