@@ -3,7 +3,9 @@
 mod notify;
 pub mod settings;
 
+use std::panic;
 use std::path::PathBuf;
+use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -95,6 +97,7 @@ pub fn agent(args: Args) -> Exit {
     // Whoever ends enforcement by closing the input is a harness; a service's agent is told to end by signals.
     config.kernel.virtual_time = until_input_ends;
     config.kernel.clock_offset_ns = clock_offset_s.saturating_mul(1_000_000_000);
+    end_with_any_thread();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let agent = Agent::start(config).map_err(|error| match error {
@@ -113,6 +116,16 @@ pub fn agent(args: Args) -> Exit {
         End::Input => agent.detach().context("detaching")?,
     }
     Ok(0)
+}
+
+/// From here on a panic of any thread ends the process: one that works in the background would be missed by nobody. The kernel
+/// goes on enforcing, and the service manager starts the agent anew.
+fn end_with_any_thread() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |about| {
+        usual(about);
+        process::abort();
+    }));
 }
 
 /// Prints what changes until the agent is to end.
@@ -197,28 +210,53 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
     }
     for service in now.services.iter().filter(|service| !before.services.contains(service)) {
         if let Some(why) = &service.why {
-            eprintln!("warning: port {} is not protected: {why}", service.listener.port);
+            output::say(&format!("warning: port {} is not protected: {why}", service.listener.port));
         }
     }
     for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-        eprintln!("warning: {problem}");
+        output::say(&format!("warning: {problem}"));
     }
     for what in now.detached.iter().filter(|what| !before.detached.contains(what)) {
-        eprintln!("alarm: no longer enforced: {what}; start the agent anew, which puts it right");
+        output::say(&format!("alarm: no longer enforced: {what}; start the agent anew, which puts it right"));
     }
     match &now.error {
-        Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),
+        Some(error) if before.error.as_ref() != Some(error) => output::say(&format!("warning: {error}")),
         Some(_) | None => {}
     }
     if now.connections_unseen > before.connections_unseen {
-        eprintln!(
+        output::say(&format!(
             "warning: {} connections are older than the monitoring of their port and are not seen before they end",
             now.connections_unseen
-        );
+        ));
     }
     let lost = |status: &Status| status.records_lost + status.records_lost_in_kernel;
     if lost(now) > lost(before) {
-        eprintln!("warning: {} access records lost", lost(now) - lost(before));
+        output::say(&format!("warning: {} access records lost", lost(now) - lost(before)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    const CHILD: &str = "PORTCULLIS_TEST_PANIC";
+
+    /// In a process of its own.
+    #[test]
+    fn a_thread_that_panics_ends_the_agent() {
+        if std::env::var_os(CHILD).is_some() {
+            end_with_any_thread();
+            drop(thread::spawn(|| panic!("as a fault of ours would")).join());
+            process::exit(0);
+        }
+        let mut again = process::Command::new(std::env::current_exe().expect("own path"));
+        again.args(["--exact", "agent::tests::a_thread_that_panics_ends_the_agent", "--nocapture"]);
+        let ended = again.env(CHILD, "1").output().expect("started");
+        assert!(ended.status.signal().is_some(), "{:?}", ended.status);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("as a fault of ours would"), "{said}");
+    }
 }

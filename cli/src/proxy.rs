@@ -71,7 +71,7 @@ pub fn proxy(args: Args) -> Exit {
             Ok(gateway) => gateway,
             // The text of each file's problem is whole.
             Err(StartError::Files(problems)) => {
-                eprintln!("error: {problems}");
+                output::say(&format!("error: {problems}"));
                 return Ok(2);
             }
             Err(error) => return Err(error).context("starting the proxy"),
@@ -144,7 +144,7 @@ impl Teller {
             Format::Table => format!("{text}\n"),
         };
         if self.to_stderr {
-            eprint!("{line}");
+            output::say(line.trim_end_matches('\n'));
             return Ok(());
         }
         Ok(output::print(&line)?)
@@ -160,26 +160,26 @@ impl Teller {
             let version = now.version;
             self.say(&format!("enforcing version {version}"), &json!({ "enforcing": version }))?;
             if !now.protected {
-                eprintln!(
-                    "warning: no policy is for this port: everything passes; give policies the application's port, or name theirs with --port"
+                output::say(
+                    "warning: no policy is for this port: everything passes; give policies the application's port, or name theirs with --port",
                 );
             }
         }
         for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-            eprintln!("warning: {problem}");
+            output::say(&format!("warning: {problem}"));
         }
         match &now.error {
-            Some(error) if before.error.as_ref() != Some(error) => eprintln!("warning: {error}"),
+            Some(error) if before.error.as_ref() != Some(error) => output::say(&format!("warning: {error}")),
             Some(_) | None => {}
         }
         if now.records_lost > before.records_lost {
-            eprintln!("warning: {} access records lost", now.records_lost - before.records_lost);
+            output::say(&format!("warning: {} access records lost", now.records_lost - before.records_lost));
         }
         if now.disagreements > before.disagreements {
-            eprintln!(
+            output::say(&format!(
                 "alarm: {} requests were read in two ways, and refused: please report this",
                 now.disagreements - before.disagreements
-            );
+            ));
         }
         Ok(())
     }

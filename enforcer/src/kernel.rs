@@ -171,6 +171,7 @@ impl Datapath {
     /// removed first.
     pub fn start(config: Config, records: Records) -> Result<Datapath, KernelError> {
         probe()?;
+        descriptors::raise_limit();
         let mut pins = Pins::lock(&config.pins)?;
         // Before anything is touched.
         may_move_to(&pins, config.clock_offset_ns, config.virtual_time)?;

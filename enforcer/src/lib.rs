@@ -1,4 +1,5 @@
 //! The agent: compiles policies, loads the programs, answers denials, reports decisions
+#![warn(clippy::print_stderr)]
 
 pub mod agent;
 pub mod compile;

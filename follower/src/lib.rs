@@ -8,6 +8,7 @@
 //! **Invariant:** once the key that bundles are signed with is known, no bundle counts without its signature, whether it
 //! comes over the network or from the disk.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stderr)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +27,7 @@ mod logs;
 mod plane;
 mod signal;
 mod signature;
+mod tell;
 mod trust;
 mod wanted;
 
@@ -39,6 +41,7 @@ pub use logs::{Counts, SpoolConfig};
 pub use plane::{Plane, probe};
 pub use signal::Signal;
 pub use signature::{BundleKey, SIGNATURE_FIELD, SignatureError};
+pub use tell::tell_line;
 pub use trust::{Address, Trust};
 
 /// A thread that panicked while it held a lock left whole values behind.

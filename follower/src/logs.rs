@@ -12,6 +12,7 @@ use portcullis_wire::AccessLog;
 
 use crate::PlaneError;
 use crate::plane::{Batch, Numbers, Plane};
+use crate::tell;
 
 mod spool;
 
@@ -102,7 +103,7 @@ impl Logs {
         let lines = batch.iter().filter_map(|record| match serde_json::to_string(record) {
             Ok(line) => Some(line),
             Err(error) => {
-                eprintln!("portcullis: a record cannot be written: {error}");
+                tell!("portcullis: a record cannot be written: {error}");
                 None
             }
         });
@@ -150,7 +151,7 @@ impl Logs {
                     continue;
                 }
                 Err(error) if error.is_final() => {
-                    eprintln!("portcullis: a record is lost, the control plane refuses it: {error}");
+                    tell!("portcullis: a record is lost, the control plane refuses it: {error}");
                     self.queue().done(chunk.first, 1, false);
                 }
                 Err(error) => return Err(error),

@@ -32,7 +32,7 @@ impl Notify {
         if let Err(error) = socket.send_to_addr(what.as_bytes(), addr)
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            eprintln!("warning: the service manager cannot be told {what:?}: {error}");
+            crate::output::say(&format!("warning: the service manager cannot be told {what:?}: {error}"));
         }
     }
 }

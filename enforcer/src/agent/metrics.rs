@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Protection, Status};
 
@@ -15,7 +15,7 @@ struct Metric {
     values: Vec<(String, f64)>,
 }
 
-/// A client that says nothing, or reads nothing, holds the others up for this long.
+/// A client that says nothing or reads nothing, or does so slowly, holds the others up for this long.
 const CLIENT_MAX: Duration = Duration::from_secs(2);
 const REQUEST_MAX: usize = 8 << 10;
 
@@ -25,7 +25,7 @@ pub(super) fn serve(listener: &TcpListener, page: impl Fn() -> Option<String>) {
         // `None`: the agent ends.
         let Some(text) = page() else { return };
         // Whoever asked and went away does not get it.
-        drop(answer(client, &text));
+        drop(answer(client, &text, CLIENT_MAX));
     }
 }
 
@@ -109,11 +109,16 @@ pub(super) fn page(status: &Status, endpoints: usize, kernel: &[(&'static str, u
     metrics.iter().map(Metric::text).collect()
 }
 
-fn answer(mut client: TcpStream, text: &str) -> io::Result<()> {
-    client.set_read_timeout(Some(CLIENT_MAX))?;
-    client.set_write_timeout(Some(CLIENT_MAX))?;
+/// Whatever the client does, it takes no longer than `most`.
+fn answer(mut client: TcpStream, text: &str, most: Duration) -> io::Result<()> {
+    let end = Instant::now() + most;
+    let left = || {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(Some(left)) }
+    };
     let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < REQUEST_MAX {
+        client.set_read_timeout(left()?)?;
         match client.read(&mut chunk)? {
             0 => return Ok(()),
             read => head.extend_from_slice(&chunk[..read]),
@@ -128,10 +133,18 @@ fn answer(mut client: TcpStream, text: &str) -> io::Result<()> {
         _ => ("405 Method Not Allowed", "text/plain", "only GET is offered\n"),
     };
     let length = body.len();
-    write!(
-        client,
+    let text = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
+    );
+    let mut text = text.as_bytes();
+    while !text.is_empty() {
+        client.set_write_timeout(left()?)?;
+        match client.write(text)? {
+            0 => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+            written => text = &text[written..],
+        }
+    }
+    Ok(())
 }
 
 fn label(name: &str, value: &str) -> String {
@@ -193,6 +206,22 @@ mod tests {
         }
         assert!(page.ends_with('\n') && !page.contains("\n\n"));
         assert_eq!(label("a", "b\"\\\nc"), "{a=\"b\\\"\\\\\\nc\"}");
+    }
+
+    /// Each byte comes in time; all together do not.
+    #[test]
+    fn a_client_that_is_slow_in_everything_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let slow = std::thread::spawn(move || {
+            while client.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let error = answer(server, "a 1\n", Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        slow.join().unwrap();
     }
 
     #[test]

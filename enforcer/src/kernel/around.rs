@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 
 use portcullis_bpf::abi::{Conn, conn_flag};
+use portcullis_follower::tell;
 
 use super::descriptors::{cookie, option};
 use super::error::KernelError;
@@ -45,7 +46,7 @@ pub(crate) fn attach(loaded: &Loaded, pins: &Pins) {
     let attached = HOOKS.iter().try_for_each(|hook| attach_one(hook, loaded, pins));
     // The reason is the same for all of them, mostly.
     if let Some(why) = loaded.without().first().or(attached.as_ref().err()) {
-        eprintln!("portcullis: {why}");
+        tell!("portcullis: {why}");
     }
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn tell(maps: &Maps) {
         Ok(false) => "that takes the BPF LSM: bpf in the list lsm= of the kernel's command line".to_owned(),
         Err(error) => error.to_string(),
     };
-    eprintln!(
+    tell!(
         "portcullis: splice(2) and TCP_ZEROCOPY_RECEIVE are not refused here: a server that reads so gets what came before \
          accept(2) undecided, and nothing later ({why})"
     );

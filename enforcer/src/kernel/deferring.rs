@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portcullis_bpf::abi::{Port, port_flag};
+use portcullis_follower::tell;
 
 use super::descriptors::{is, option, sockets, taken};
 use super::diag::{Connection, Diag};
@@ -66,7 +67,7 @@ impl Deferring {
         for listener in left {
             let port = listener.local.port();
             if self.told.insert(u32::from(port)) {
-                eprintln!(
+                tell!(
                     "portcullis: port {port}: data that clients sent in handshakes was dropped. If the listener defers \
                      accept (TCP_DEFER_ACCEPT), they wait in vain: take the option off in the application, or give the \
                      agent CAP_SYS_PTRACE"

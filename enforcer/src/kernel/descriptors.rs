@@ -6,6 +6,19 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// Lets this process have as many descriptors as it may: it takes one for each network namespace of the host, and services are
+/// started with room for 1,024. Where that fails, what there is has to do.
+pub(crate) fn raise_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live struct, to be written and then read.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// All sockets of all processes: process, descriptor, inode. Processes and descriptors come and go meanwhile.
 pub(crate) fn sockets() -> Vec<(u32, i32, u32)> {
     let mut sockets = Vec::new();

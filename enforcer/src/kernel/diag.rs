@@ -4,13 +4,14 @@
 //! process is in; a connection is looked for in its own namespace first and then in the others. Making one in another
 //! namespace takes CAP_SYS_ADMIN; namespaces that no visible process is in are not reached.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,37 +110,54 @@ impl Diag {
             return Ok(false);
         }
         self.refreshed = Some(Instant::now());
-        let own = File::open("/proc/thread-self/ns/net")?;
-        let own_inode = own.metadata()?.ino();
-        self.own = Some(own_inode);
-        let mut seen = BTreeMap::from([(own_inode, own)]);
+        let own = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        self.own = Some(own);
+        if let Entry::Vacant(entry) = self.sockets.entry(own) {
+            entry.insert(netlink()?);
+        }
+        let (mut seen, mut closed) = (BTreeSet::from([own]), BTreeSet::new());
         for entry in fs::read_dir("/proc")?.flatten() {
             if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
                 continue;
             }
-            // Processes end while we look.
-            let Ok(file) = File::open(entry.path().join("ns/net")) else { continue };
-            if let Ok(about) = file.metadata() {
-                seen.entry(about.ino()).or_insert(file);
+            let path = entry.path().join("ns/net");
+            // Looked at, not opened, when it is known. Processes end while we look.
+            let Ok(inode) = fs::metadata(&path).map(|about| about.ino()) else { continue };
+            if self.sockets.contains_key(&inode) {
+                seen.insert(inode);
+                continue;
             }
-        }
-        self.sockets.retain(|inode, _| seen.contains_key(inode));
-        for (inode, namespace) in seen {
-            let Entry::Vacant(entry) = self.sockets.entry(inode) else { continue };
-            let socket = if inode == own_inode { netlink() } else { netlink_in(namespace) };
-            match socket {
-                Ok(socket) => drop(entry.insert(socket)),
-                Err(error) if inode == own_inode => return Err(error),
+            if closed.contains(&inode) {
+                continue;
+            }
+            match netlink_in(&path, inode) {
+                Ok(socket) => {
+                    self.sockets.insert(inode, socket);
+                    seen.insert(inode);
+                }
+                // Another process may lead to it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    // What is missing would not be found, so it must not count as looked at.
+                    self.refreshed = None;
+                    return Err(error);
+                }
                 // Without CAP_SYS_ADMIN only our own namespace is served.
-                Err(_) => {}
+                Err(_) => drop(closed.insert(inode)),
             }
         }
+        self.sockets.retain(|inode, _| seen.contains(inode));
         Ok(true)
     }
 }
 
-/// A netlink socket made by a thread that enters the namespace and ends there.
-fn netlink_in(namespace: File) -> io::Result<OwnedFd> {
+/// A netlink socket made by a thread that enters the namespace and ends there. The process by which it was found may have gone
+/// to another one since.
+fn netlink_in(path: &Path, inode: u64) -> io::Result<OwnedFd> {
+    let namespace = File::open(path)?;
+    if namespace.metadata()?.ino() != inode {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
     let made = thread::Builder::new().name("pc-netns".to_owned()).spawn(move || {
         // SAFETY: the descriptor is open; only this thread, which ends right after, changes its namespace.
         match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
@@ -287,4 +305,30 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is live and writable for the length given.
     let read = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_testkit::{NetNs, need};
+
+    use super::*;
+
+    /// The test's own namespace is another one than that of its process.
+    #[test]
+    fn a_namespace_for_which_there_is_no_descriptor_is_no_namespace_without_connections() {
+        need!(Root, NetNs);
+        let _inside = NetNs::enter().unwrap();
+        let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
+        // SAFETY: a live struct, which is read. nextest gives each test a process of its own.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        let mut taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        let mut diag = Diag::default();
+        // The socket of the own one, the directory, and the other one's file: the socket there is one too many.
+        taken.truncate(taken.len() - 3);
+        let error = diag.connections(1).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+        taken.truncate(taken.len() - 20);
+        assert_eq!(diag.connections(1).unwrap(), []);
+        assert!(diag.sockets.len() > 1, "{diag:?}");
+    }
 }

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
+use portcullis_follower::tell;
 use portcullis_wire::AccessLog;
 
 use super::deferring::Deferring;
@@ -230,7 +231,7 @@ impl Worker {
             if self.swept.elapsed() >= SWEEP_EVERY {
                 self.swept = Instant::now();
                 if let Err(error) = self.sweep() {
-                    eprintln!("portcullis: {error}");
+                    tell!("portcullis: {error}");
                 }
             }
             if empty {
@@ -250,7 +251,7 @@ impl Worker {
             let of: Option<&Tables> = last.as_ref().map(|compiled| &compiled.tables);
             match record::to_access_log(&event, of, &self.agent_id, self.boot_to_unix_ns) {
                 Ok(log) => batch.push(log),
-                Err(error) => eprintln!("portcullis: an event is lost: {error}"),
+                Err(error) => tell!("portcullis: an event is lost: {error}"),
             }
         }
         if batch.is_empty() {
@@ -301,7 +302,7 @@ impl Worker {
         }
         match clock::publish(&self.maps, now) {
             Ok(()) => self.boot_to_unix_ns = now,
-            Err(error) => eprintln!("portcullis: {error}"),
+            Err(error) => tell!("portcullis: {error}"),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, RingBuf};
 use portcullis_bpf::abi::{Conn, Reply, reply_kind};
+use portcullis_follower::tell;
 use zerocopy::FromBytes;
 
 use super::clock;
@@ -90,7 +91,7 @@ impl Responder {
         dir: &Path,
         wanted: Option<DenyMode>,
     ) -> Result<Responder, KernelError> {
-        let alone = |error: &KernelError| eprintln!("portcullis: {error}; the kernel answers alone");
+        let alone = |error: &KernelError| tell!("portcullis: {error}; the kernel answers alone");
         let channel = match wanted {
             Some(DenyMode::Kernel) => None,
             Some(DenyMode::Agent) => Some(Channel::open(maps)?),
@@ -156,7 +157,7 @@ impl Worker {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    eprintln!("portcullis: the responder ends: {error}");
+                    tell!("portcullis: the responder ends: {error}");
                     break;
                 }
             }
@@ -242,7 +243,7 @@ impl Worker {
         self.channel = None;
         match Channel::open(&self.maps) {
             Ok(channel) => self.channel = Some(channel),
-            Err(error) => eprintln!("portcullis: {error}; the kernel answers denials alone for now"),
+            Err(error) => tell!("portcullis: {error}; the kernel answers denials alone for now"),
         }
         self.channel.is_some()
     }
@@ -250,7 +251,7 @@ impl Worker {
     /// What time brings: the beat, and connections that had to close and did not.
     fn tend(&mut self) {
         if let Err(error) = self.beat(false) {
-            eprintln!("portcullis: cannot write the beat: {error}");
+            tell!("portcullis: cannot write the beat: {error}");
         }
         let now = Instant::now();
         let due: Vec<Connection> =
@@ -261,7 +262,7 @@ impl Worker {
             }
             // There may be thousands, and clients that are denied wait for the agent only while it beats.
             if let Err(error) = self.beat(false) {
-                eprintln!("portcullis: cannot write the beat: {error}");
+                tell!("portcullis: cannot write the beat: {error}");
             }
         }
     }
@@ -280,7 +281,7 @@ impl Worker {
             Ok(true) => drop(self.counters.destroyed.fetch_add(1, Ordering::Relaxed)),
             Ok(false) => {}
             Err(error) => {
-                eprintln!("portcullis: cannot destroy a connection of {}: {error}", connection.peer)
+                tell!("portcullis: cannot destroy a connection of {}: {error}", connection.peer)
             }
         }
     }

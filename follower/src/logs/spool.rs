@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Chunk, Counts, KernelLoss, SpoolConfig};
 use crate::backoff::random_u64;
 use crate::plane::Numbers;
+use crate::tell;
 
 /// The spool.
 #[derive(Debug)]
@@ -134,7 +135,7 @@ impl Spool {
                 self.state.lost += count as u64;
                 self.next += count as u64;
                 self.writer = None;
-                eprintln!("portcullis: {count} access records lost: spool {}: {error}", self.dir.display());
+                tell!("portcullis: {count} access records lost: spool {}: {error}", self.dir.display());
             }
         }
         if self.state.lost > before {
@@ -160,10 +161,7 @@ impl Spool {
                 Err(error) => {
                     let count = segment.end() - first;
                     self.state.lost += count;
-                    eprintln!(
-                        "portcullis: {count} access records lost: spool {}: {error}",
-                        self.dir.display()
-                    );
+                    tell!("portcullis: {count} access records lost: spool {}: {error}", self.dir.display());
                 }
             }
             // Nothing of it waits, or it cannot be read.
@@ -248,7 +246,7 @@ impl Spool {
         if lost > 0 {
             self.state.lost += lost;
             self.saved();
-            eprintln!("portcullis: {lost} access records lost: spool {} is full", self.dir.display());
+            tell!("portcullis: {lost} access records lost: spool {} is full", self.dir.display());
         }
     }
 
@@ -267,7 +265,7 @@ impl Spool {
 
     fn saved(&self) {
         if let Err(error) = self.save() {
-            eprintln!("portcullis: spool {}: writing the state: {error}", self.dir.display());
+            tell!("portcullis: spool {}: writing the state: {error}", self.dir.display());
         }
     }
 

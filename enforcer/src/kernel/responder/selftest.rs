@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_bpf::abi::{Conn, conn_flag, conn_state};
+use portcullis_follower::tell;
 
 use super::{Channel, DenyMode, Sent};
 use crate::kernel::descriptors::cookie;
@@ -31,7 +32,7 @@ pub(super) fn run(maps: &Maps, channel: &Channel) -> DenyMode {
             Err(error) => why = error.to_string(),
         }
     }
-    eprintln!("portcullis: self-test of denials: {why}; the kernel answers alone");
+    tell!("portcullis: self-test of denials: {why}; the kernel answers alone");
     DenyMode::Kernel
 }
 
