@@ -32,11 +32,6 @@ impl Held {
         Ok(held)
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
     fn start(&mut self, cgroup: &Path, address: SocketAddrV4, count: usize) -> Result<()> {
         let mut child = Command::new(std::env::current_exe().context("finding this program")?)
             .arg("hold")

@@ -89,7 +89,7 @@ impl World {
         Ok(world)
     }
 
-    /// Puts a policy with so many rules into force.
+    /// Puts a policy with so many rules into force. Every [`request`] is one of the rules'.
     pub fn rules(&mut self, count: usize) -> Result<()> {
         self.version += 1;
         let issuer = Issuer {
@@ -105,7 +105,7 @@ impl World {
             host_match: None,
             mode: Mode::Enforce,
             default_action: Action::Deny,
-            rules: (0..count).map(rule).collect(),
+            rules: rules(count),
         };
         let bundle = Bundle {
             version: self.version,
@@ -120,6 +120,11 @@ impl World {
     /// Directory of the control group that the datapath watches.
     pub fn cgroup(&self) -> &Path {
         self.cgroup.path()
+    }
+
+    /// Connections that met a full table and so are not under control, since the start.
+    pub fn refused(&self) -> Result<u64> {
+        Ok(self.datapath.stats().context("reading counters")?.conn_refused)
     }
 
     /// Counts of the entry program since it was loaded: runs, and nanoseconds in it and what it calls. Only counted
@@ -141,21 +146,33 @@ impl World {
     }
 }
 
-/// Rule `n` of a policy; `/api/v1/resource-0/...` is the first one's.
-fn rule(n: usize) -> Rule {
-    Rule {
+/// One rule for all paths of [`request`], or so many of which each is for a few.
+fn rules(count: usize) -> Vec<Rule> {
+    let rule = |path_pattern| Rule {
         method: "GET".to_owned(),
-        path_pattern: format!("/api/v{}/resource-{n}/*", n % 7 + 1),
+        path_pattern,
         required_roles: vec!["reader".to_owned()],
         ..Rule::default()
+    };
+    match count {
+        1 => vec![rule("/{area}/v1/resource/*".to_owned())],
+        _ => (0..count).map(|n| rule(format!("/{}/v1/resource/*", area(n)))).collect(),
     }
 }
 
-/// A request head of [`HEAD_BYTES`] for rule 0, or longer when the token is.
-pub fn request(token: &str, item: usize) -> Vec<u8> {
+/// The first segment of the paths of a rule: with the slashes eight bytes, as many as a connection remembers the automaton's
+/// way by. Neighbours have nothing in common, so that way helps nobody who asks another rule's path.
+fn area(n: usize) -> String {
+    // Odd, so that no two of the first 2^24 are the same.
+    format!("{:06x}", (n * 0x9e_3779 + 1) & 0xff_ffff)
+}
+
+/// A request head of [`HEAD_BYTES`] for the path of rule `n`, or longer when the token is.
+pub fn request(token: &str, n: usize) -> Vec<u8> {
     let start = format!(
-        "GET /api/v1/resource-0/item-{item:04} HTTP/1.1\r\nHost: app.bench.example\r\n\
-         User-Agent: portcullis-bench/1\r\nAccept: */*\r\nAuthorization: Bearer {token}\r\nX-Pad: "
+        "GET /{}/v1/resource/item-{n:05} HTTP/1.1\r\nHost: app.bench.example\r\n\
+         User-Agent: portcullis-bench/1\r\nAccept: */*\r\nAuthorization: Bearer {token}\r\nX-Pad: ",
+        area(n)
     );
     let end = "\r\n\r\n";
     let pad = HEAD_BYTES.saturating_sub(start.len() + end.len()).max(1);
@@ -192,5 +209,22 @@ impl Drop for Cgroup {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         eprintln!("warning: remove {} by hand", self.path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_has_paths_of_its_own_that_begin_like_no_others() {
+        let mut areas: Vec<String> = (0..10_000).map(area).collect();
+        areas.sort_unstable();
+        areas.dedup();
+        assert_eq!(areas.len(), 10_000);
+        assert!(areas.iter().all(|area| area.len() == 6));
+        let head = request("token", 7);
+        let path = format!("GET /{}/v1/resource/item-00007 ", area(7));
+        assert!(head.starts_with(path.as_bytes()) && head.len() == HEAD_BYTES);
     }
 }
