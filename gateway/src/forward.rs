@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{sleep, timeout};
 
 use crate::body::{RequestBody, ResponseBody, Sending};
@@ -76,6 +76,13 @@ fn prepare(
     if !parts.headers.contains_key(HOST) {
         // HTTP/1.0 may leave it out, the application's HTTP/1.1 may not.
         parts.headers.insert(HOST, HeaderValue::from_str(shared.pool().authority().as_str()).ok()?);
+    }
+    if !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+    {
+        // Of GET and HEAD hyper would leave out a body whose length nobody said.
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let body = RequestBody::new(body, shared.timeouts().idle, Arc::clone(sending));
     Some(Request::from_parts(parts, body))

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+#[expect(dead_code, reason = "some is for the tests of the kernel only")]
+#[path = "../../../enforcer/tests/corpus/corpus.rs"]
+mod corpus;
 mod fields;
 mod http2;
 mod limits;

@@ -155,3 +155,26 @@ async fn response_trailers_reach_clients_that_take_them() {
     let without = client.ask(request("GET /open/a", &[])).await;
     assert_eq!(without.text(), "abc");
 }
+
+/// Also of methods that hardly ever have one; the connection goes on behind it.
+#[tokio::test]
+async fn a_chunked_body_reaches_the_application_whatever_the_method_is() {
+    let recorder = Recorder::start().await;
+    let world = World::before(recorder.app.addr, |_| {}).await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+        let head = format!("{method} /open/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let body = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+        let mut client = world.connect().await;
+        client.send(format!("{head}{body}{}", request("GET /open/b", &[]))).await;
+        for head in [method == "HEAD", false] {
+            assert_eq!(
+                client.response(head).await.map(|response| response.what).as_deref(),
+                Some("200"),
+                "{method}"
+            );
+        }
+        let got = recorder.take();
+        assert_eq!(got[0].text(), "hello world", "{method}");
+        assert_eq!(got[1].what, "GET /open/b", "{method}");
+    }
+}
