@@ -40,7 +40,8 @@ pub(crate) struct Guard<S> {
     end: End,
     phase: Phase,
     timer: Timer,
-    stalled: Option<Timer>,
+    /// By [`Writer`]: how long the client has taken nothing.
+    stalled: [Option<Timer>; 2],
     linger: Option<Timer>,
 }
 
@@ -55,6 +56,15 @@ enum End {
     Read,
     /// No, and the client is not to take anything for an answer.
     Reset,
+}
+
+/// Who writes to the client.
+#[derive(Clone, Copy, Debug)]
+enum Writer {
+    /// The guard, answers of its own.
+    Guard = 0,
+    /// The HTTP stack, responses.
+    Stack = 1,
 }
 
 /// What the client is waited for.
@@ -97,7 +107,7 @@ impl<S: Socket> Guard<S> {
             answer: None,
             end: End::Open,
             phase: Phase::First,
-            stalled: None,
+            stalled: [None, None],
             linger: None,
         }
     }
@@ -121,16 +131,42 @@ impl<S: Socket> Guard<S> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some((text, written, close)) = &mut self.answer {
             if *written < text.len() {
-                *written += ready!(Pin::new(&mut self.io).poll_write(cx, &text[*written..]))?;
+                let some = Pin::new(&mut self.io).poll_write(cx, &text[*written..]);
+                let some = ready!(self.within_patience(cx, some, Writer::Guard))?;
+                if let Some((_, written, _)) = &mut self.answer {
+                    *written += some;
+                }
             } else {
-                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-                if *close {
+                let close = *close;
+                let flushed = Pin::new(&mut self.io).poll_flush(cx);
+                ready!(self.within_patience(cx, flushed, Writer::Guard))?;
+                if close {
                     self.end = End::Answered;
                 }
                 self.answer = None;
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What became of writing, for a client that may take only so long to read what it was given.
+    fn within_patience<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+        writer: Writer,
+    ) -> Poll<io::Result<T>> {
+        let idle = self.shared.timeouts().idle;
+        // The stack may flush nothing while an answer of the guard's waits.
+        let stalled = &mut self.stalled[writer as usize];
+        // A tunnel is as slow as its ends like, but the 101 before it is a response.
+        if done.is_ready() || (self.lane.is_tunnel() && !self.lane.is_owed()) {
+            *stalled = None;
+            return done;
+        }
+        ready!(stalled.get_or_insert_with(|| Timer::new(idle)).poll(cx));
+        self.reset();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The next segment; an empty one at the end.
@@ -204,10 +240,11 @@ impl<S: Socket> Guard<S> {
         }
     }
 
-    /// Starts the time of a new phase. Each piece of a body has a time of its own; a head has one for all of it.
+    /// Starts the time of a new phase. Each piece of a body has a time of its own, and so has the wait behind each
+    /// request; a head has one for all of it.
     fn wait(&mut self, anew: bool) {
         let phase = self.phase();
-        if phase != self.phase || (anew && phase == Phase::Body) {
+        if phase != self.phase || (anew && matches!(phase, Phase::Body | Phase::Idle)) {
             self.phase = phase;
             let timeouts = self.shared.timeouts();
             self.timer.reset(match phase {
@@ -281,25 +318,14 @@ impl<S: Socket> AsyncRead for Guard<S> {
 impl<S: Socket> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.io).poll_write(cx, buf) {
-            Poll::Ready(written) => {
-                this.stalled = None;
-                Poll::Ready(written)
-            }
-            Poll::Pending if this.lane.is_tunnel() => Poll::Pending,
-            Poll::Pending => {
-                let idle = this.shared.timeouts().idle;
-                ready!(this.stalled.get_or_insert_with(|| Timer::new(idle)).poll(cx));
-                // The client reads nothing of its response.
-                this.reset();
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-        }
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.within_patience(cx, written, Writer::Stack)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(Pin::new(&mut this.io).poll_flush(cx))?;
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        ready!(this.within_patience(cx, flushed, Writer::Stack))?;
         this.lane.flushed();
         Poll::Ready(Ok(()))
     }
@@ -308,7 +334,8 @@ impl<S: Socket> AsyncWrite for Guard<S> {
     /// that.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        let ended = Pin::new(&mut this.io).poll_shutdown(cx);
+        ready!(this.within_patience(cx, ended, Writer::Stack))?;
         if this.end != End::Answered {
             return Poll::Ready(Ok(()));
         }

@@ -23,6 +23,7 @@ mod identity;
 mod judge;
 mod lane;
 mod lease;
+mod pace;
 mod permit;
 mod prefix;
 mod problem;

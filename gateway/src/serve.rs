@@ -10,7 +10,7 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_http::limits::{HEAD_LINES_MAX, HEAD_MAX};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -24,6 +24,7 @@ use crate::gateway::Shared;
 use crate::guard::Guard;
 use crate::http2::{Outcome, for_http1, judge};
 use crate::lane::Lane;
+use crate::pace::{Paced, Streams};
 use crate::prefix::{Prefixed, Socket};
 use crate::problem;
 
@@ -116,14 +117,13 @@ async fn speak_http2<S: Socket>(stream: S, peer: Peer, mut stop: watch::Receiver
     let streams = peer.shared.limits().streams;
     let counted = Arc::clone(&active);
     let service = service_fn(move |request| {
-        let (peer, guard) = (peer.clone(), Active::of(&counted));
+        let (peer, active) = (peer.clone(), Active::of(&counted));
         async move {
             let response = answer_http2(request, &peer).await;
-            drop(guard);
-            Ok::<_, Broken>(response)
+            Ok::<_, Broken>(response.map(|body| Paced::new(body, active)))
         }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams { patience: timeouts.idle })
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(streams)
@@ -135,21 +135,28 @@ async fn speak_http2<S: Socket>(stream: S, peer: Peer, mut stop: watch::Receiver
     let mut look = interval(timeouts.idle.min(timeouts.head).min(LOOK_MAX));
     let mut idle_since = Instant::now();
     let mut limit = timeouts.head;
+    let mut ends = false;
     loop {
         tokio::select! {
             done = connection.as_mut() => return drop(done),
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop), if !ends => {}
             _ = look.tick() => {
                 if active.load(Ordering::Relaxed) > 0 {
                     (idle_since, limit) = (Instant::now(), timeouts.idle);
-                } else if idle_since.elapsed() > limit {
-                    break;
+                    continue;
+                }
+                if idle_since.elapsed() <= limit {
+                    continue;
+                }
+                if ends {
+                    // Nothing is under way, and the client does not take what is left.
+                    return;
                 }
             }
         }
+        connection.as_mut().graceful_shutdown();
+        (ends, idle_since, limit) = (true, Instant::now(), timeouts.idle);
     }
-    connection.as_mut().graceful_shutdown();
-    drop(connection.await);
 }
 
 async fn answer_http2(request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
@@ -168,7 +175,7 @@ async fn answer_http2(request: Request<Incoming>, peer: &Peer) -> Response<Respo
     }
 }
 
-/// A request under way.
+/// A request under way, to the end of its response.
 struct Active(Arc<AtomicUsize>);
 
 // === impl Active ===

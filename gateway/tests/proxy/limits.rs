@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
 use crate::world::{App, Client, PATIENCE, Recorder, World, request};
@@ -27,7 +31,6 @@ async fn a_head_that_trickles_in_is_answered_408() {
         client.send("GET /open/a HTTP/1.1\r\nHost: h\r\n").await;
         let (mut read, mut write) = client.stream.into_split();
         let trickle = tokio::spawn(async move {
-            use tokio::io::AsyncWriteExt;
             while write.write_all(b"X: 1\r\n").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -100,10 +103,7 @@ async fn an_application_that_reads_nothing_is_answered_504() {
     let mut client = world.connect().await;
     client.send("POST /open/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n").await;
     let (mut read, mut write) = client.stream.into_split();
-    let send = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt;
-        while write.write_all(&[b'x'; 65_536]).await.is_ok() {}
-    });
+    let send = tokio::spawn(async move { while write.write_all(&[b'x'; 65_536]).await.is_ok() {} });
     let mut answer = [0; 12];
     timeout(PATIENCE, read.read_exact(&mut answer)).await.expect("an answer").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 504");
@@ -204,7 +204,6 @@ async fn a_client_that_reads_nothing_is_let_go() {
         let mut client = Client::of(stream);
         client.request().await;
         client.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
-        use tokio::io::AsyncWriteExt;
         while client.stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
         ENDED.notify_one();
     })
@@ -214,4 +213,105 @@ async fn a_client_that_reads_nothing_is_let_go() {
     let mut client = world.connect().await;
     client.send(request("GET /open/a", &[])).await;
     timeout(PATIENCE, ENDED.notified()).await.expect("the application is let go");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_denials_is_let_go() {
+    let recorder = Recorder::start().await;
+    let world = World::before(recorder.app.addr, |config| {
+        (config.limits.connections, config.timeouts.idle) = (1, SHORT);
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = Client::of(socket.connect(world.gateway.addr()).await.unwrap());
+    // One by one, as two in a segment would end the connection; until the gateway reads no more.
+    for count in 1.. {
+        if client.stream.write_all(request("GET /closed/a", &[]).as_bytes()).await.is_err() {
+            break;
+        }
+        let decided = async {
+            while world.decided() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        if timeout(SHORT * 5, decided).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(world.connect().await.ask(request("GET /open/a", &[])).await.what, "200");
+    // It was not for being idle, which ends in order.
+    let end = timeout(PATIENCE, client.stream.read_to_end(&mut Vec::new())).await.expect("an end");
+    assert_eq!(end.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A client that opens its window by that many bytes for each response, and never more.
+async fn closed_window(world: &World, bytes: u32) -> http2::SendRequest<Empty<Bytes>> {
+    let stream = TokioIo::new(world.connect().await.stream);
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(bytes)
+        .handshake(stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_client_whose_window_is_closed_is_let_go() {
+    let recorder = Recorder::start().await;
+    // None of the response fits; or some of it, and the rest is with the HTTP stack.
+    for bytes in [0, 1] {
+        let world = World::before(recorder.app.addr, |config| {
+            (config.h2c, config.limits.connections, config.timeouts.idle) = (true, 1, SHORT);
+        })
+        .await;
+        let mut client = closed_window(&world, bytes).await;
+        let mut responses = Vec::new();
+        for path in ["/open/a", "/closed/a"] {
+            let ask = http::Request::get(format!("http://h{path}")).body(Empty::new()).unwrap();
+            responses.push(client.send_request(ask).await.unwrap());
+        }
+        assert_eq!((responses[0].status().as_u16(), responses[1].status().as_u16()), (200, 401));
+        let mut next = world.connect().await;
+        assert_eq!(next.ask(request("GET /open/a", &[])).await.what, "200", "{bytes}");
+        for response in responses {
+            let whole = timeout(PATIENCE, response.into_body().collect()).await.expect("an end");
+            assert!(whole.is_err(), "{bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_of_http2_gets_all_of_its_response() {
+    const BYTES: usize = 300_000;
+    let app = App::start(|stream| async move {
+        let mut client = Client::of(stream);
+        client.request().await;
+        client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n{}", "x".repeat(BYTES))).await;
+        tokio::time::sleep(LONG).await;
+    })
+    .await;
+    let world =
+        World::before(app.addr, |config| (config.h2c, config.timeouts.idle) = (true, SHORT * 4)).await;
+    let mut client = closed_window(&world, 16_384).await;
+    let ask = http::Request::get("http://h/open/a").body(Empty::new()).unwrap();
+    let mut body = client.send_request(ask).await.unwrap().into_body();
+    let mut length = 0;
+    while let Some(frame) = timeout(PATIENCE, body.frame()).await.expect("a piece") {
+        length += frame.unwrap().into_data().unwrap().len();
+        tokio::time::sleep(SHORT / 2).await;
+    }
+    assert_eq!(length, BYTES);
+}
+
+#[tokio::test]
+async fn a_client_that_is_denied_again_and_again_is_not_idle() {
+    let recorder = Recorder::start().await;
+    let world = World::before(recorder.app.addr, |config| config.timeouts.idle = SHORT * 2).await;
+    let mut client = world.connect().await;
+    for _ in 0..8 {
+        assert_eq!(client.ask(request("GET /closed/a", &[])).await.what, "401");
+        tokio::time::sleep(SHORT / 2).await;
+    }
 }

@@ -185,6 +185,11 @@ impl World {
         format!("Authorization: Bearer {}", self.token(r#""email":"u1@example","roles":["a","b"]"#))
     }
 
+    /// How many access records were written so far.
+    pub fn decided(&self) -> usize {
+        self.log.count()
+    }
+
     /// All access records since the last call; they must be `count`.
     pub async fn take_records(&self, count: usize) -> Vec<AccessLog> {
         let records = self.records(count).await;
