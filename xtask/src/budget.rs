@@ -143,6 +143,12 @@ fn compare(measured: &Costs, recorded: &Costs, series: &str) -> Vec<String> {
                 cost.insns,
                 percent(row.insns, cost.insns)
             )),
+            Some(row) if grew(row.stack_bytes, cost.stack_bytes) => findings.push(format!(
+                "{name}: a frame of {} bytes, {} over its budget; make it smaller, or `cargo xtask budget --update` in \
+                 the same commit with the reason",
+                cost.stack_bytes,
+                percent(row.stack_bytes, cost.stack_bytes)
+            )),
             None if !recorded.is_empty() => {
                 findings.push(format!("{name}: has no row for kernel {series} in {FILE}; --update adds it"));
             }
@@ -226,6 +232,8 @@ mod tests {
         assert!(compare(&costs(&[("a", 105)]), &costs(&[("a", 100)]), "6.1").is_empty());
         assert_eq!(compare(&costs(&[("a", 106)]), &costs(&[("a", 100)]), "6.1").len(), 1);
         assert!(compare(&costs(&[("a", 50)]), &costs(&[("a", 100)]), "6.1").is_empty());
+        let deep = Costs::from([("a".to_owned(), Cost { insns: 100, stack_bytes: 16 })]);
+        assert_eq!(compare(&deep, &costs(&[("a", 100)]), "6.1").len(), 1);
     }
 
     #[test]
