@@ -124,7 +124,7 @@ fn segments<'a>(rng: &mut Rng, bytes: &'a [u8]) -> Vec<&'a [u8]> {
 }
 
 /// A policy whose requests differ by path, host, token and method.
-fn policy(port: u16, host: Option<&str>, role: &str) -> Policy {
+fn policy(port: u16, host: Option<&str>, role: &str, mode: Mode) -> Policy {
     let rule = |method: &str, path: &str, auth, roles: &[&str]| Rule {
         method: method.into(),
         path_pattern: path.into(),
@@ -145,7 +145,7 @@ fn policy(port: u16, host: Option<&str>, role: &str) -> Policy {
         name: role.into(),
         port_match: port,
         host_match: host.map(str::to_owned),
-        mode: Mode::Enforce,
+        mode,
         default_action: Action::Deny,
         rules,
     }
@@ -174,9 +174,13 @@ struct Play {
 
 impl Play {
     fn new(name: &str) -> Play {
+        Play::of(name, Mode::Enforce)
+    }
+
+    fn of(name: &str, mode: Mode) -> Play {
         let mut stage = Stage::new(World::new(name));
         let ports = stage.ports();
-        let of = |port| [policy(port, None, "doctor"), policy(port, Some("b.example"), "nurse")];
+        let of = |port| [policy(port, None, "doctor", mode), policy(port, Some("b.example"), "nurse", mode)];
         let policies = ports.into_iter().flat_map(of).collect();
         let (issuers, sign) = signer();
         stage.apply_policies(policies, issuers);
@@ -293,17 +297,24 @@ fn streams(play: &Play) -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn every_cut_of_a_stream_in_two_comes_to_the_same_verdicts_as_in_the_model() {
     need!(Bpf, BpfFs, Cgroup2);
-    every_cut("cut", Reads::Block);
+    every_cut("cut", Reads::Block, Mode::Enforce);
 }
 
 #[test]
 fn every_cut_is_decided_alike_for_an_application_whose_reads_do_not_block() {
     need!(Bpf, BpfFs, Cgroup2);
-    every_cut("cutnonblocking", Reads::DoNot);
+    every_cut("cutnonblocking", Reads::DoNot, Mode::Enforce);
 }
 
-fn every_cut(name: &str, reads: Reads) {
-    let mut play = Play::new(name);
+/// All of it arrives, and the records say what would have become of it.
+#[test]
+fn every_cut_of_a_stream_that_is_only_monitored_comes_to_the_verdicts_of_the_model() {
+    need!(Bpf, BpfFs, Cgroup2);
+    every_cut("cutmonitored", Reads::Block, Mode::Monitor);
+}
+
+fn every_cut(name: &str, reads: Reads, mode: Mode) {
+    let mut play = Play::of(name, mode);
     play.ports = vec![play.ports[reads as usize]];
     for (_, stream) in streams(&play) {
         for cut in 1..stream.len() {
