@@ -63,6 +63,8 @@ mod rings;
 mod segments;
 #[path = "live/servers.rs"]
 mod servers;
+#[path = "live/spellings.rs"]
+mod spellings;
 #[path = "live/stream.rs"]
 mod stream;
 #[path = "live/swap.rs"]

@@ -153,6 +153,14 @@ impl Server {
         Server::Teller(Process::start(go_program(&dir), dir, |_, _, _| true))
     }
 
+    /// Gives out the files of a directory.
+    pub fn go_files(files: &Path) -> Server {
+        let dir = directory("go-files");
+        let mut command = go_program(&dir);
+        command.arg("files").arg(files);
+        Server::Teller(Process::start(command, dir, |_, _, _| true))
+    }
+
     /// Passes connections on to another server.
     pub fn go_proxy(to: SocketAddr) -> Server {
         let dir = directory("go-proxy");

@@ -1,5 +1,5 @@
 // Go's net/http. Tells in each answer how many requests it handled and how many bytes its connections gave it.
-// With an address, a proxy of TCP that passes connections on to it.
+// With an address, a proxy of TCP that passes connections on to it. With `files` and a directory, its files.
 package main
 
 import (
@@ -55,6 +55,9 @@ func main() {
 	fmt.Println("port", l.Addr().(*net.TCPAddr).Port)
 	if len(os.Args) == 1 {
 		panic(http.Serve(listener{l}, nil))
+	}
+	if os.Args[1] == "files" {
+		panic(http.Serve(listener{l}, http.FileServer(http.Dir(os.Args[2]))))
 	}
 	for {
 		c, err := l.Accept()
