@@ -7,7 +7,7 @@ use portcullis_policy::PolicySet;
 use portcullis_testkit::{Rng, seed};
 use portcullis_token::KeyStore;
 use portcullis_token::corpus::{Generator, Party};
-use portcullis_verdict::{Connection, Fate, Handled, Record};
+use portcullis_verdict::{Connection, Fate, Handled, REQUESTS_PER_SEGMENT_MAX, Record};
 use portcullis_wire::{AccessLog, Action, Auth, Bundle, Method, Mode, Policy, Requirements, Rule, Verdict};
 
 use crate::corpus::{Case, Corpus, Drawn, cases};
@@ -142,6 +142,11 @@ async fn check(world: &World, port: u16, cases: Vec<(Vec<u8>, u64)>, tally: &mut
     for (segment, now_s) in cases {
         world.now_s.store(now_s, Ordering::SeqCst);
         let expected = model(&segment, port, &policies, &keys, now_s);
+        if expected.fate == Fate::Pass && expected.records.len() > REQUESTS_PER_SEGMENT_MAX {
+            // Where it monitors the kernel passes the rest of them unread; a proxy decides each.
+            tally.left_out += 1;
+            continue;
+        }
         if let Err(what) = compare(world, &segment, &expected).await {
             disagreements.push(format!("{what}\n    {}", segment.escape_ascii()));
         }
@@ -164,6 +169,7 @@ struct Tally {
     requests: usize,
     records: usize,
     forwarded: usize,
+    left_out: usize,
     reasons: std::collections::BTreeMap<String, usize>,
 }
 
@@ -232,7 +238,7 @@ async fn the_corpus_of_the_kernel_is_decided_alike() {
     let mut corpus = Corpus::new(seed(), [port, port ^ 1]);
     let mut tally = Tally::default();
     let wanted = cases(5_000);
-    while tally.requests < wanted {
+    while tally.requests + tally.left_out < wanted {
         let drawn = corpus.draw(1);
         if drawn.set.port_enforces(port).is_none() {
             continue;
@@ -240,7 +246,7 @@ async fn the_corpus_of_the_kernel_is_decided_alike() {
         let policies = drawn.wire();
         world.publish(|bundle| *bundle = drawn.bundle.clone()).await;
         let mut segments = Vec::new();
-        for _ in 0..200.min(wanted - tally.requests) {
+        for _ in 0..200.min(wanted - tally.requests - tally.left_out) {
             let Case { mut bytes, now_s, .. } = next(&mut corpus, &drawn, &policies, port);
             while corpus.rng.one_in(5) && bytes.len() < 8000 {
                 bytes.extend(next(&mut corpus, &drawn, &policies, port).bytes);
@@ -251,6 +257,7 @@ async fn the_corpus_of_the_kernel_is_decided_alike() {
         drop(recorder.take());
     }
     eprintln!("{tally:?}");
+    assert!(tally.left_out * 50 < wanted, "{tally:?}");
     assert!(tally.forwarded * 10 > wanted && tally.reasons.len() > 30, "{tally:?}");
     assert_eq!(world.gateway.status().disagreements, 0);
 }
