@@ -260,7 +260,10 @@ PC_FN int pc_http_connection(struct pc_slot *s, u32 p, u32 e)
 
 	if (e - p == 5 && (x << 24) == (PC_L8('c', 'l', 'o', 's', 'e', 0, 0, 0) << 24))
 		return PC_H_CLOSE;
-	if (e - p == 10 && x == PC_L8('k', 'e', 'e', 'p', '-', 'a', 'l', 'i'))
+	u64 rest = pc_ld8(s->head + ((p + 2) & PC_HP)) | PC_K(0x20);
+
+	if (e - p == 10 && x == PC_L8('k', 'e', 'e', 'p', '-', 'a', 'l', 'i') &&
+	    rest == PC_L8('e', 'p', '-', 'a', 'l', 'i', 'v', 'e'))
 		return PC_H_KEEP;
 	return 0;
 }
