@@ -85,7 +85,7 @@ impl Results {
     }
 }
 
-/// Measures everything and writes `out`. `scale`: factor on the number of samples; 1 takes about two minutes.
+/// Measures everything and writes `out`. `scale`: factor on the number of samples; 1 takes about a minute.
 pub fn run(out: &Path, scale: f64) -> Result<()> {
     let many = |n: usize| ((n as f64 * scale) as usize).max(1);
     let mut results = Results::default();

@@ -32,13 +32,14 @@ fn main() -> ExitCode {
     for (name, stats) in
         log.split("prog '").skip(1).filter_map(|part| part.split_once("': -- BEGIN PROG LOAD LOG --"))
     {
-        let insns = after(stats, "processed ").and_then(|n| n.parse::<u64>().ok());
-        // One number a function, joined by `+`. Which of them call each other is not said: the largest frame it is.
-        let frames = after(stats, "stack depth ").unwrap_or_default();
-        let stack = frames.split('+').flat_map(str::parse::<u64>).max().unwrap_or(0);
-        if let Some(insns) = insns {
-            println!("{name} {insns} {stack}");
-        }
+        let Some(insns) = after(stats, "processed ").and_then(|n| n.parse::<u64>().ok()) else { continue };
+        let Some(stack) = largest_frame(stats) else {
+            eprintln!(
+                "{name}: the verifier's log says nothing of its stack in a form that is known:\n{stats}"
+            );
+            return ExitCode::FAILURE;
+        };
+        println!("{name} {insns} {stack}");
     }
     ExitCode::SUCCESS
 }
@@ -74,6 +75,18 @@ fn keep(_: PrintLevel, text: String) {
     if let Ok(mut log) = LOG.lock() {
         log.push_str(&text);
     }
+}
+
+/// Bytes of the largest frame; which functions call each other is not said before Linux 7. There it is one number a function,
+/// joined by `+`; later a line each, `subprog 0 (name) main insns_self 1 insns_total 1 stack 8`, below their greatest sum.
+fn largest_frame(stats: &str) -> Option<u64> {
+    let frames = after(stats, "stack depth ")?;
+    let joined = frames.split('+').map(|frame| frame.parse().ok()).collect::<Option<Vec<u64>>>();
+    let each = || {
+        let lines = stats.lines().filter(|line| line.starts_with("subprog "));
+        lines.filter_map(|line| after(line, " stack ")?.parse().ok()).max()
+    };
+    joined.map_or_else(each, |frames| frames.into_iter().max())
 }
 
 fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {

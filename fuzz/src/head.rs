@@ -4,19 +4,26 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use portcullis_bpf::{
+    abi::method,
     host::{Host, HostFn, SlotField},
     limits::HEAD_MAX,
     reason::REASONS,
 };
 use portcullis_http::{Framing, parse};
 
+/// `PC_M_GET`.
+const GET: u32 = method::GET as u32;
 /// `PC_HTTP_MORE`.
 const MORE: i32 = -1000;
 /// Bits of `pc_head.seen`.
+const LENGTH: u32 = 4;
 const CODING: u32 = 8;
 const UPGRADE: u32 = 32;
 const EXPECT: u32 = 64;
+const CLOSE: u32 = 256;
+const KEEP: u32 = 512;
 const BEARER: u32 = 1024;
+const WEBSOCKET: u32 = 2048;
 /// Differences shown before a test gives up looking for more.
 const SHOWN_MAX: usize = 12;
 
@@ -44,6 +51,10 @@ pub struct Head {
     chunked: bool,
     upgrade: bool,
     expect: bool,
+    /// The connection does not outlive the request.
+    closes: bool,
+    /// It asks for websocket and nothing else.
+    websocket: bool,
     /// Host and path, or why they are refused.
     resource: Result<(String, String), i32>,
 }
@@ -127,16 +138,22 @@ pub fn kernel(host: &mut Host, bytes: &[u8]) -> Told {
     let number = |host: &mut Host, field| host.get_u32(field) as usize;
     let seen = host.get_u32(SlotField::SEEN);
     let token = (number(host, SlotField::TOKEN), number(host, SlotField::TOKEN_LEN));
+    let (method, minor) = (host.get_u32(SlotField::METHOD), host.get_u32(SlotField::MINOR));
+    // As bpf/progs/run.h has both.
+    let closes = seen & CLOSE != 0 || (minor == 0 && seen & KEEP == 0);
+    let websocket = method == GET && minor == 1 && seen & (WEBSOCKET | LENGTH | CODING) == WEBSOCKET;
     Told::Head(Head {
         length,
-        method: host.get_u32(SlotField::METHOD),
-        minor: host.get_u32(SlotField::MINOR),
+        method,
+        minor,
         target: (number(host, SlotField::TARGET), number(host, SlotField::TARGET_LEN)),
         token: (seen & BEARER != 0).then_some(token),
         content_length: content_length(host),
         chunked: seen & CODING != 0,
         upgrade: seen & UPGRADE != 0,
         expect: seen & EXPECT != 0,
+        closes,
+        websocket,
         resource: resource(host),
     })
 }
@@ -182,6 +199,8 @@ pub fn model(bytes: &[u8]) -> Told {
         chunked,
         upgrade: head.upgrades(),
         expect: head.expects(),
+        closes: head.closes(),
+        websocket: head.asks_for_websocket(),
         resource: match head.resource() {
             Ok(resource) => Ok((resource.host.unwrap_or_default(), resource.path)),
             Err(reason) => Err(reason.code().into()),

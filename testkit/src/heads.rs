@@ -11,6 +11,8 @@ pub const SAMPLES: &[&[u8]] = &[
     b"POST http://h.x:1/a%C3%A9 HTTP/1.1\r\nHost: H.x\r\nContent-Length: 12\r\nUpgrade: h2c\r\n\r\n",
     b"PROPFIND /%25 HTTP/1.0\r\nAuthorization: Basic YQ==\r\nConnection: close\r\nExpect: 100-continue \r\n\r\n",
     b"DELETE / HTTP/1.1\r\nHost: [::1]:8\r\nTransfer-Encoding:\tchunked\r\nConnection: keep-alive\r\n\r\n",
+    b"GET /ws HTTP/1.0\r\nConnection: keep-alive\r\nX: y\r\n\r\n",
+    b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 ];
 
 /// A head with one part that can be of any length.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
-use crate::client::{Client, get};
+use crate::client::{get, once};
 use crate::uring::{self, Reads, Uring};
 
 /// A running server, and how to ask what reached it.
@@ -291,10 +291,7 @@ impl Process {
     /// Asks the question; the answer's body.
     fn ask(&self) -> String {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let mut client = Client::connect(self.addr);
-        // One with a single worker (Java's) has others to do first. A bound on hanging, not a measure.
-        client.timeout(Duration::from_secs(60));
-        client.ask(get(QUESTION, None)).body
+        once(self.addr, get(QUESTION, None)).body
     }
 
     /// What it read without the questions.
