@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use portcullis_enforcer::agent::{Agent, AgentConfig, AgentError, Status};
 use portcullis_enforcer::kernel::KernelError;
+use portcullis_follower::tell;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -210,28 +211,28 @@ fn tell(before: &Status, now: &Status, format: Format) -> anyhow::Result<()> {
     }
     for service in now.services.iter().filter(|service| !before.services.contains(service)) {
         if let Some(why) = &service.why {
-            output::say(&format!("warning: port {} is not protected: {why}", service.listener.port));
+            tell!("warning: port {} is not protected: {why}", service.listener.port);
         }
     }
     for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-        output::say(&format!("warning: {problem}"));
+        tell!("warning: {problem}");
     }
     for what in now.detached.iter().filter(|what| !before.detached.contains(what)) {
-        output::say(&format!("alarm: no longer enforced: {what}; start the agent anew, which puts it right"));
+        tell!("alarm: no longer enforced: {what}; start the agent anew, which puts it right");
     }
     match &now.error {
-        Some(error) if before.error.as_ref() != Some(error) => output::say(&format!("warning: {error}")),
+        Some(error) if before.error.as_ref() != Some(error) => tell!("warning: {error}"),
         Some(_) | None => {}
     }
     if now.connections_unseen > before.connections_unseen {
-        output::say(&format!(
+        tell!(
             "warning: {} connections are older than the monitoring of their port and are not seen before they end",
             now.connections_unseen
-        ));
+        );
     }
     let lost = |status: &Status| status.records_lost + status.records_lost_in_kernel;
     if lost(now) > lost(before) {
-        output::say(&format!("warning: {} access records lost", lost(now) - lost(before)));
+        tell!("warning: {} access records lost", lost(now) - lost(before));
     }
     Ok(())
 }

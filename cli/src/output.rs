@@ -20,12 +20,6 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Says something at standard error while a service runs. Where nobody can read it, it is lost: `eprintln!` would end the
-/// service for a message.
-pub fn say(text: &str) {
-    drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
-}
-
 /// Prints a value as JSON.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use portcullis_follower::tell;
 use portcullis_gateway::{Clock, Gateway, StartError, Status};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,7 +72,7 @@ pub fn proxy(args: Args) -> Exit {
             Ok(gateway) => gateway,
             // The text of each file's problem is whole.
             Err(StartError::Files(problems)) => {
-                output::say(&format!("error: {problems}"));
+                tell!("error: {problems}");
                 return Ok(2);
             }
             Err(error) => return Err(error).context("starting the proxy"),
@@ -140,14 +141,14 @@ struct Teller {
 impl Teller {
     fn say(self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
         let line = match self.format {
-            Format::Json => format!("{event}\n"),
-            Format::Table => format!("{text}\n"),
+            Format::Json => event.to_string(),
+            Format::Table => text.to_owned(),
         };
         if self.to_stderr {
-            output::say(line.trim_end_matches('\n'));
+            tell!("{line}");
             return Ok(());
         }
-        Ok(output::print(&line)?)
+        Ok(output::print(&format!("{line}\n"))?)
     }
 
     fn listening(self, gateway: &Gateway) -> anyhow::Result<()> {
@@ -160,26 +161,26 @@ impl Teller {
             let version = now.version;
             self.say(&format!("enforcing version {version}"), &json!({ "enforcing": version }))?;
             if !now.protected {
-                output::say(
-                    "warning: no policy is for this port: everything passes; give policies the application's port, or name theirs with --port",
+                tell!(
+                    "warning: no policy is for this port: everything passes; give policies the application's port, or name theirs with --port"
                 );
             }
         }
         for problem in now.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-            output::say(&format!("warning: {problem}"));
+            tell!("warning: {problem}");
         }
         match &now.error {
-            Some(error) if before.error.as_ref() != Some(error) => output::say(&format!("warning: {error}")),
+            Some(error) if before.error.as_ref() != Some(error) => tell!("warning: {error}"),
             Some(_) | None => {}
         }
         if now.records_lost > before.records_lost {
-            output::say(&format!("warning: {} access records lost", now.records_lost - before.records_lost));
+            tell!("warning: {} access records lost", now.records_lost - before.records_lost);
         }
         if now.disagreements > before.disagreements {
-            output::say(&format!(
+            tell!(
                 "alarm: {} requests were read in two ways, and refused: please report this",
                 now.disagreements - before.disagreements
-            ));
+            );
         }
         Ok(())
     }

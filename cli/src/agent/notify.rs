@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use portcullis_follower::tell;
+
 /// The way to the service manager, if one started this process and wants to be told.
 #[derive(Debug)]
 pub struct Notify(Option<(UnixDatagram, SocketAddr)>);
@@ -32,7 +34,7 @@ impl Notify {
         if let Err(error) = socket.send_to_addr(what.as_bytes(), addr)
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            crate::output::say(&format!("warning: the service manager cannot be told {what:?}: {error}"));
+            tell!("warning: the service manager cannot be told {what:?}: {error}");
         }
     }
 }
